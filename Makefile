@@ -1,0 +1,43 @@
+.DEFAULT_GOAL := help
+
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null)
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: slapd build ## Start a private OpenLDAP and the API; Ctrl-C stops both (ARGS="..." adds flags)
+	@ROLLCALL_ENV="$${ROLLCALL_ENV:-development}" exec bin/rollcall serve $(ARGS)
+
+build: ## Build bin/rollcall
+	@go build -trimpath -buildvcs=false -ldflags '$(if $(VERSION),-X main.version=$(VERSION))' -o bin/rollcall .
+
+test: slapd cc ## Run every test but the long ones, with the race detector, against a real OpenLDAP
+	go test -race -count=1 -timeout 10m ./...
+
+test-long: slapd cc ## Run the long tests as well, then every fuzz test for a minute (FUZZTIME=60s)
+	go test -race -count=1 -tags long -timeout 30m ./...
+	@scripts/fuzz
+
+bench: slapd ## Compare Rollcall with a bare LDAP client, and print the table
+	go test -count=1 -tags bench -timeout 30m -run '^TestBench' -v ./app/rest/
+
+lint: bin/golangci-lint ## Check the format, the Go code and the scripts
+	@scripts/lint
+
+fmt: bin/golangci-lint ## Format the Go code
+	bin/golangci-lint fmt
+
+clean: ## Remove what was built; the directory in .rollcall/ stays
+	rm -rf bin coverage.*
+
+slapd:
+	@scripts/install-slapd
+
+cc:
+	@scripts/install-cc
+
+bin/golangci-lint: tools/go.mod tools/go.sum
+	@echo "Building golangci-lint; the first time takes some minutes"
+	@go build -C tools -trimpath -buildvcs=false -o ../bin/ tool
+
+.PHONY: help run build test test-long bench lint fmt clean slapd cc

@@ -1,0 +1,136 @@
+// Package client is a Go client of the API, for the command line and the tests.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"rollcall/app/directory"
+)
+
+// Client talks to one API as one caller. It is safe for concurrent use.
+type Client struct {
+	// URL is the address of the API, base path included.
+	URL string
+	// Login and Password are sent by HTTP Basic where Login is not "".
+	Login, Password string
+	// HTTP is what requests go through; http.DefaultClient when nil.
+	HTTP *http.Client
+}
+
+// Entry is a user, group or host, by field.
+type Entry map[string]any
+
+// Response is what came back for one request.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Problem is an answer that is no success, RFC 9457.
+type Problem struct {
+	Type       string                `json:"type"`
+	Title      string                `json:"title"`
+	Status     int                   `json:"status"`
+	Detail     string                `json:"detail"`
+	Instance   string                `json:"instance"`
+	Code       string                `json:"code"`
+	RequestID  string                `json:"requestId"`
+	Violations []directory.Violation `json:"violations"`
+}
+
+// Error says what the API said.
+func (p *Problem) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s (%d): %s", p.Title, p.Status, p.Detail)
+	for _, v := range p.Violations {
+		fmt.Fprintf(&b, "; %s %s", v.Field, v.Message)
+	}
+	return b.String()
+}
+
+// Path returns the path of an entry, or of what is below it, each part escaped.
+func Path(parts ...string) string {
+	var b strings.Builder
+	for _, part := range parts {
+		escaped := url.PathEscape(part)
+		if part == "." || part == ".." { // clients and proxies would take it for a step
+			escaped = strings.ReplaceAll(part, ".", "%2E")
+		}
+		b.WriteString("/" + escaped)
+	}
+	return b.String()
+}
+
+// Do sends a request and returns whatever comes back. A body that is no []byte is sent as JSON. Headers come in
+// pairs of name and value.
+func (c *Client) Do(ctx context.Context, method, path string, body any, headers ...string) (*Response, error) {
+	var content io.Reader
+	switch b := body.(type) {
+	case nil:
+	case []byte:
+		content = bytes.NewReader(b)
+	default:
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		content = bytes.NewReader(encoded)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(c.URL, "/")+path, content)
+	if err != nil {
+		return nil, err
+	}
+	if content != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if c.Login != "" {
+		request.SetBasicAuth(c.Login, c.Password)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	httpClient := c.HTTP
+	if httpClient == nil {
+		httpClient = http.DefaultClient
+	}
+	response, err := httpClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	return &Response{response.StatusCode, response.Header, answer}, nil
+}
+
+// Call sends a request, decodes a success into result unless that is nil, and returns anything else as a [*Problem].
+func (c *Client) Call(ctx context.Context, method, path string, body, result any, headers ...string) (*Response, error) {
+	response, err := c.Do(ctx, method, path, body, headers...)
+	if err != nil {
+		return nil, err
+	}
+	if response.Status >= http.StatusBadRequest {
+		problem := &Problem{Status: response.Status, Title: http.StatusText(response.Status)}
+		if err := json.Unmarshal(response.Body, problem); err != nil {
+			problem.Detail = "The answer is not a problem document."
+		}
+		return response, problem
+	}
+	if result == nil {
+		return response, nil
+	}
+	if err := json.Unmarshal(response.Body, result); err != nil {
+		return response, fmt.Errorf("%s %s: the answer is not what was expected: %w", method, path, err)
+	}
+	return response, nil
+}

@@ -1,0 +1,584 @@
+// Package directorytest is the contract of a [directory.Directory], as tests that any implementation must pass.
+package directorytest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rollcall/app/directory"
+)
+
+// Fixture is an implementation and its kinds. Its directory need not be empty.
+type Fixture struct {
+	Directory            directory.Directory
+	Users, Groups, Hosts *directory.Kind
+}
+
+// Names are names that no filter, DN or URL may take for anything but a name.
+var Names = []string{
+	"plain", "a*)(uid=*", "*", "(&)", `O'Brien, "Jr" <x>+y=z#;\`, "名前", "Ωμέγα", "Ё", "عبد الله",
+	" lead", "trail ", "#hash", "a/b", "..", "%2e%2e", "cn=x,ou=people", "users/plain", strings.Repeat("n", 64), "two  spaces", "q?x=1&y=2",
+}
+
+// Run runs the contract. open is called once for each rule.
+func Run(t *testing.T, open func(t *testing.T) Fixture) {
+	for _, rule := range []struct {
+		name string
+		test func(t *testing.T, f Fixture)
+	}{
+		{"what is created is what is read", createdIsRead},
+		{"a name is taken once", takenOnce},
+		{"what is not there is not found", notFound},
+		{"any name names one entry and no other", names},
+		{"an update sets what it names and leaves the rest", update},
+		{"an update that changes nothing leaves the version", updateNothing},
+		{"what change says stops an update", changeRefuses},
+		{"a condition that does not hold stops every write", conditions},
+		{"no update is lost", noUpdateLost},
+		{"a list holds what it is given, in its order", lists},
+		{"a value is added and removed as often as one likes", values},
+		{"a group may be empty", emptyGroups},
+		{"whoever is deleted is referred to no more", deletion},
+		{"a name that is made again inherits nothing", noInheritance},
+		{"a reference is a DN or a kind and a name", references},
+		{"a list yields everything once", list},
+		{"a lock holds until it is undone", locks},
+		{"what the server refuses names the field", refusals},
+		{"a context that has ended stops everything", ended},
+	} {
+		t.Run(rule.name, func(t *testing.T) { rule.test(t, open(t)) })
+	}
+}
+
+func background(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func person(name string, more ...string) directory.Patch {
+	set := map[string][]string{"cn": {name}, "uid": {name}, "sn": {"Parker"}}
+	for i := 0; i+1 < len(more); i += 2 {
+		set[more[i]] = append(set[more[i]], more[i+1])
+	}
+	return directory.Patch{Set: set}
+}
+
+func (f Fixture) create(t *testing.T, kind *directory.Kind, patch directory.Patch) directory.Entry {
+	t.Helper()
+	entry, err := f.Directory.Create(background(t), kind, patch)
+	if err != nil {
+		t.Fatalf("create %s %q: %v", kind.Singular, patch.Set["cn"], err)
+	}
+	return entry
+}
+
+func (f Fixture) get(t *testing.T, kind *directory.Kind, name string) directory.Entry {
+	t.Helper()
+	entry, err := f.Directory.Get(background(t), kind, name)
+	if err != nil {
+		t.Fatalf("get %s %q: %v", kind.Singular, name, err)
+	}
+	return entry
+}
+
+// set is the change that sets one field.
+func set(field string, values ...string) directory.Change {
+	return func(directory.Entry) (directory.Patch, error) {
+		return directory.Patch{Set: map[string][]string{field: values}}, nil
+	}
+}
+
+func (f Fixture) update(t *testing.T, kind *directory.Kind, name, field string, values ...string) directory.Entry {
+	t.Helper()
+	entry, err := f.Directory.Update(background(t), kind, name, directory.Condition{}, set(field, values...))
+	if err != nil {
+		t.Fatalf("update %s %q, %s = %q: %v", kind.Singular, name, field, values, err)
+	}
+	return entry
+}
+
+func wantCode(t *testing.T, what string, err error, code *directory.Code) {
+	t.Helper()
+	if !directory.Is(err, code) {
+		t.Errorf("%s: got %v, want %s", what, err, code.Name)
+	}
+}
+
+func wantValues(t *testing.T, entry directory.Entry, field string, want ...string) {
+	t.Helper()
+	if got := entry.Values(field); !slices.Equal(got, want) {
+		t.Errorf("%s: %s is %q, want %q", entry.DN(), field, got, want)
+	}
+}
+
+// fields returns what a caller sees of an entry.
+func fields(entry directory.Entry) map[string][]string {
+	all := map[string][]string{}
+	for i, field := range entry.Kind.Fields {
+		if values := entry.At(i); len(values) > 0 {
+			all[field.Name] = values
+		}
+	}
+	return all
+}
+
+func createdIsRead(t *testing.T, f Fixture) {
+	created := f.create(t, f.Users, person("alice", "mail", "alice@example.org", "givenName", "Alice", "telephoneNumber", "+1 2"))
+	read := f.get(t, f.Users, "alice")
+	if diff := cmp.Diff(fields(created), fields(read)); diff != "" {
+		t.Errorf("created and read differ:\n%s", diff)
+	}
+	if created.Version != read.Version {
+		t.Errorf("created as %v, read as %v", created.Version, read.Version)
+	}
+	wantValues(t, read, "mail", "alice@example.org")
+	wantValues(t, read, directory.FieldAccountLocked, directory.False)
+	for _, field := range []string{directory.FieldDN, directory.FieldID, "createdAt", "updatedAt"} {
+		if read.First(field) == "" {
+			t.Errorf("%s is empty", field)
+		}
+	}
+	if _, err := time.Parse(time.RFC3339, read.First("createdAt")); err != nil {
+		t.Error(err)
+	}
+}
+
+func takenOnce(t *testing.T, f Fixture) {
+	f.create(t, f.Users, person("alice"))
+	_, err := f.Directory.Create(background(t), f.Users, person("ALICE", "uid", "other"))
+	wantCode(t, "create it again", err, directory.AlreadyExists)
+}
+
+func notFound(t *testing.T, f Fixture) {
+	ctx := background(t)
+	for _, name := range append([]string{"nobody", "", "\xff"}, Names...) {
+		_, err := f.Directory.Get(ctx, f.Users, name)
+		wantCode(t, fmt.Sprintf("get %q", name), err, directory.NotFound)
+		_, err = f.Directory.Update(ctx, f.Users, name, directory.Condition{}, set("sn", "x"))
+		wantCode(t, fmt.Sprintf("update %q", name), err, directory.NotFound)
+		wantCode(t, fmt.Sprintf("delete %q", name), f.Directory.Delete(ctx, f.Users, name, directory.Condition{}), directory.NotFound)
+	}
+	member := f.create(t, f.Users, person("member")).DN()
+	wantCode(t, "add to no group", f.Directory.AddValue(ctx, f.Groups, "nogroup", "members", member, directory.Condition{}), directory.NotFound)
+	wantCode(t, "remove from no group", f.Directory.RemoveValue(ctx, f.Groups, "nogroup", "members", member, directory.Condition{}), directory.NotFound)
+	_, err := f.Directory.Get(ctx, f.Groups, "member")
+	wantCode(t, "a user as a group", err, directory.NotFound)
+}
+
+func names(t *testing.T, f Fixture) {
+	ctx := background(t)
+	for i, name := range Names {
+		created := f.create(t, f.Users, person(name, "employeeNumber", strconv.Itoa(i)))
+		wantValues(t, created, "cn", name)
+		f.create(t, f.Groups, directory.Patch{Set: map[string][]string{"cn": {name}, "members": {created.DN()}}})
+	}
+	for i, name := range Names {
+		wantValues(t, f.get(t, f.Users, name), "employeeNumber", strconv.Itoa(i))
+		wantValues(t, f.update(t, f.Users, name, "title", name), "title", name)
+		resolved, err := f.Directory.Resolve(ctx, "users/"+name)
+		if err != nil || resolved.Name() != name {
+			t.Errorf("resolve users/%s: got %q, %v", name, resolved.Values("cn"), err)
+		}
+		group := f.get(t, f.Groups, name)
+		wantValues(t, group, "members", resolved.DN())
+		wantValues(t, resolved, "memberOfs", group.DN())
+	}
+	found := map[string]int{}
+	for entry, err := range f.Directory.List(ctx, f.Users) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[entry.Name()]++
+	}
+	for _, name := range Names {
+		if found[name] != 1 {
+			t.Errorf("%q is listed %d times", name, found[name])
+		}
+		if err := f.Directory.Delete(ctx, f.Users, name, directory.Condition{}); err != nil {
+			t.Errorf("delete %q: %v", name, err)
+		}
+		wantValues(t, f.get(t, f.Groups, name), "members")
+	}
+}
+
+func update(t *testing.T, f Fixture) {
+	before := f.create(t, f.Users, person("alice", "mail", "alice@example.org", "title", "Engineer"))
+	after, err := f.Directory.Update(background(t), f.Users, "alice", directory.Condition{}, func(current directory.Entry) (directory.Patch, error) {
+		if diff := cmp.Diff(fields(before), fields(current)); diff != "" {
+			t.Errorf("change was given another entry:\n%s", diff)
+		}
+		return directory.Patch{Set: map[string][]string{"title": nil, "givenName": {"Alice"}, "sn": {"Smith"}}}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fields(before)
+	delete(want, "title")
+	want["givenName"], want["sn"], want["updatedAt"] = []string{"Alice"}, []string{"Smith"}, after.Values("updatedAt")
+	if diff := cmp.Diff(want, fields(after)); diff != "" {
+		t.Errorf("after the update:\n%s", diff)
+	}
+	read := f.get(t, f.Users, "alice")
+	if diff := cmp.Diff(fields(after), fields(read)); diff != "" || after.Version != read.Version {
+		t.Errorf("updated as %v, read as %v:\n%s", after.Version, read.Version, diff)
+	}
+	if after.Version.CSN == before.Version.CSN || after.Version.Own == before.Version.Own {
+		t.Errorf("the version stayed %v", after.Version)
+	}
+}
+
+func updateNothing(t *testing.T, f Fixture) {
+	before := f.create(t, f.Users, person("alice", "mail", "alice@example.org"))
+	for field, values := range map[string][]string{"mail": {"alice@example.org"}, "title": nil, directory.FieldAccountLocked: {directory.False}, "sshPublicKeys": nil} {
+		if after := f.update(t, f.Users, "alice", field, values...); after.Version != before.Version {
+			t.Errorf("%s = %q made a new version", field, values)
+		}
+	}
+}
+
+func changeRefuses(t *testing.T, f Fixture) {
+	before := f.create(t, f.Users, person("alice"))
+	_, err := f.Directory.Update(background(t), f.Users, "alice", directory.Condition{}, func(directory.Entry) (directory.Patch, error) {
+		return directory.Patch{}, &directory.Error{Code: directory.LastAdmin}
+	})
+	wantCode(t, "update", err, directory.LastAdmin)
+	if after := f.get(t, f.Users, "alice"); after.Version != before.Version {
+		t.Error("the entry has changed")
+	}
+}
+
+func conditions(t *testing.T, f Fixture) {
+	ctx := background(t)
+	first := f.create(t, f.Users, person("alice")).Version
+	second := f.update(t, f.Users, "alice", "title", "Engineer").Version
+	stale := directory.Condition{OneOf: []directory.Version{first}}
+	none := directory.Condition{OneOf: []directory.Version{}}
+	group := f.create(t, f.Groups, directory.Patch{Set: map[string][]string{"cn": {"devs"}}}).Version
+	f.update(t, f.Groups, "devs", "description", "other")
+	old := directory.Condition{OneOf: []directory.Version{group}}
+	alice := f.get(t, f.Users, "alice").DN()
+	for name, err := range map[string]error{
+		"update":           errorOf(f.Directory.Update(ctx, f.Users, "alice", stale, set("title", "x"))),
+		"update, no tag":   errorOf(f.Directory.Update(ctx, f.Users, "alice", none, set("title", "x"))),
+		"update, the same": errorOf(f.Directory.Update(ctx, f.Users, "alice", stale, set("title", "Engineer"))),
+		"delete":           f.Directory.Delete(ctx, f.Users, "alice", stale),
+		"add":              f.Directory.AddValue(ctx, f.Groups, "devs", "members", alice, old),
+		"remove":           f.Directory.RemoveValue(ctx, f.Groups, "devs", "members", alice, old),
+	} {
+		wantCode(t, name, err, directory.Stale)
+	}
+	wantValues(t, f.get(t, f.Users, "alice"), "title", "Engineer")
+	wantValues(t, f.get(t, f.Groups, "devs"), "members")
+
+	either := directory.Condition{OneOf: []directory.Version{first, second}}
+	after, err := f.Directory.Update(ctx, f.Users, "alice", either, set("title", "Chief"))
+	if err != nil {
+		t.Fatalf("a list with the current version: %v", err)
+	}
+	current := directory.Condition{OneOf: []directory.Version{f.get(t, f.Groups, "devs").Version}}
+	if err := f.Directory.AddValue(ctx, f.Groups, "devs", "members", alice, current); err != nil {
+		t.Fatalf("add under the current version: %v", err)
+	}
+	wantValues(t, f.get(t, f.Groups, "devs"), "members", alice)
+	// Becoming a member is not a change of one's own fields.
+	if err := f.Directory.Delete(ctx, f.Users, "alice", directory.Condition{OneOf: []directory.Version{after.Version}}); err != nil {
+		t.Fatalf("delete under the current version: %v", err)
+	}
+}
+
+func errorOf[T any](_ T, err error) error { return err }
+
+func noUpdateLost(t *testing.T, f Fixture) {
+	const writers, each = 8, 10
+	f.create(t, f.Users, person("counter", "employeeNumber", "0"))
+	var all sync.WaitGroup
+	for range writers {
+		all.Go(func() {
+			for range each {
+				_, err := f.Directory.Update(background(t), f.Users, "counter", directory.Condition{}, func(current directory.Entry) (directory.Patch, error) {
+					n, err := strconv.Atoi(current.First("employeeNumber"))
+					return directory.Patch{Set: map[string][]string{"employeeNumber": {strconv.Itoa(n + 1)}}}, err
+				})
+				if err != nil {
+					t.Errorf("increment: %v", err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	wantValues(t, f.get(t, f.Users, "counter"), "employeeNumber", strconv.Itoa(writers*each))
+}
+
+func lists(t *testing.T, f Fixture) {
+	f.create(t, f.Hosts, directory.Patch{Set: map[string][]string{"cn": {"web1"}, "ipAddresses": {"192.0.2.9", "192.0.2.1"}}})
+	wantValues(t, f.get(t, f.Hosts, "web1"), "ipAddresses", "192.0.2.9", "192.0.2.1")
+	keys := []string{"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGIFpYEBGdyvfSHDOQq9Tn/ruwqJj0sodBqSyEpnSe3b z", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGIFpYEBGdyvfSHDOQq9Tn/ruwqJj0sodBqSyEpnSe3b a"}
+	wantValues(t, f.update(t, f.Hosts, "web1", "sshPublicKeys", keys...), "sshPublicKeys", keys...)
+	wantValues(t, f.update(t, f.Hosts, "web1", "ipAddresses"), "ipAddresses")
+	host := f.update(t, f.Hosts, "web1", "ipAddresses", "2001:db8::1")
+	wantValues(t, host, "ipAddresses", "2001:db8::1")
+	wantValues(t, host, "sshPublicKeys", keys...)
+	both, err := f.Directory.Update(background(t), f.Hosts, "web1", directory.Condition{}, func(directory.Entry) (directory.Patch, error) {
+		return directory.Patch{Set: map[string][]string{"ipAddresses": nil, "sshPublicKeys": nil, "location": {"Rack 4"}}}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantValues(t, both, "ipAddresses")
+	wantValues(t, both, "sshPublicKeys")
+	wantValues(t, both, "location", "Rack 4")
+}
+
+func values(t *testing.T, f Fixture) {
+	ctx := background(t)
+	alice, bob := f.create(t, f.Users, person("alice")), f.create(t, f.Users, person("bob"))
+	f.create(t, f.Groups, directory.Patch{Set: map[string][]string{"cn": {"devs"}}})
+	for _, step := range []struct {
+		what    string
+		do      func() error
+		members []string
+	}{
+		{"add alice", func() error {
+			return f.Directory.AddValue(ctx, f.Groups, "devs", "members", alice.DN(), directory.Condition{})
+		}, []string{alice.DN()}},
+		{"add alice again", func() error {
+			return f.Directory.AddValue(ctx, f.Groups, "devs", "members", alice.DN(), directory.Condition{})
+		}, []string{alice.DN()}},
+		{"remove bob, who is none", func() error {
+			return f.Directory.RemoveValue(ctx, f.Groups, "devs", "members", bob.DN(), directory.Condition{})
+		}, []string{alice.DN()}},
+		{"add bob if the group exists", func() error {
+			return f.Directory.AddValue(ctx, f.Groups, "devs", "members", bob.DN(), directory.Condition{Exists: true})
+		}, []string{alice.DN(), bob.DN()}},
+		{"remove alice", func() error {
+			return f.Directory.RemoveValue(ctx, f.Groups, "devs", "members", alice.DN(), directory.Condition{})
+		}, []string{bob.DN()}},
+		{"remove bob, the last", func() error {
+			return f.Directory.RemoveValue(ctx, f.Groups, "devs", "members", bob.DN(), directory.Condition{})
+		}, nil},
+		{"remove bob again", func() error {
+			return f.Directory.RemoveValue(ctx, f.Groups, "devs", "members", bob.DN(), directory.Condition{})
+		}, nil},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.what, err)
+		}
+		wantValues(t, f.get(t, f.Groups, "devs"), "members", step.members...)
+	}
+	wantValues(t, f.get(t, f.Users, "alice"), "memberOfs")
+
+	key := "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGIFpYEBGdyvfSHDOQq9Tn/ruwqJj0sodBqSyEpnSe3b a/b"
+	for range 2 {
+		if err := f.Directory.AddValue(ctx, f.Users, "alice", "sshPublicKeys", key, directory.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		wantValues(t, f.get(t, f.Users, "alice"), "sshPublicKeys", key)
+	}
+	if err := f.Directory.RemoveValue(ctx, f.Users, "alice", "sshPublicKeys", key, directory.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	wantValues(t, f.get(t, f.Users, "alice"), "sshPublicKeys")
+}
+
+func emptyGroups(t *testing.T, f Fixture) {
+	ctx := background(t)
+	var members []string
+	for i := range 6 {
+		members = append(members, f.create(t, f.Users, person(fmt.Sprintf("user%d", i))).DN())
+	}
+	created := f.create(t, f.Groups, directory.Patch{Set: map[string][]string{"cn": {"devs"}}})
+	wantValues(t, created, "members")
+	wantValues(t, f.update(t, f.Groups, "devs", "members", members...), "members", members...)
+	wantValues(t, f.update(t, f.Groups, "devs", "members"), "members")
+	wantValues(t, f.update(t, f.Groups, "devs", "members", members...), "members", members...)
+	var all sync.WaitGroup
+	for _, member := range members {
+		all.Go(func() {
+			if err := f.Directory.RemoveValue(ctx, f.Groups, "devs", "members", member, directory.Condition{}); err != nil {
+				t.Errorf("remove %s among others: %v", member, err)
+			}
+		})
+	}
+	all.Wait()
+	wantValues(t, f.get(t, f.Groups, "devs"), "members")
+	for _, member := range members {
+		all.Go(func() {
+			if err := f.Directory.AddValue(ctx, f.Groups, "devs", "members", member, directory.Condition{}); err != nil {
+				t.Errorf("add %s among others: %v", member, err)
+			}
+		})
+	}
+	all.Wait()
+	if got := f.get(t, f.Groups, "devs").Values("members"); len(got) != len(members) {
+		t.Errorf("after adding %d members there are %q", len(members), got)
+	}
+}
+
+func deletion(t *testing.T, f Fixture) {
+	ctx := background(t)
+	alice := f.create(t, f.Users, person("alice")).DN()
+	f.create(t, f.Groups, directory.Patch{Set: map[string][]string{"cn": {"devs"}, "members": {alice}}})
+	bob := f.create(t, f.Users, person("bob")).DN()
+	f.create(t, f.Groups, directory.Patch{Set: map[string][]string{"cn": {"ops"}, "members": {alice, bob}}})
+	f.create(t, f.Hosts, directory.Patch{Set: map[string][]string{"cn": {"web1"}, "owners": {bob, alice}}})
+	if err := f.Directory.Delete(ctx, f.Users, "alice", directory.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := f.Directory.Get(ctx, f.Users, "alice")
+	wantCode(t, "get", err, directory.NotFound)
+	wantValues(t, f.get(t, f.Groups, "devs"), "members")
+	wantValues(t, f.get(t, f.Groups, "ops"), "members", bob)
+	wantValues(t, f.get(t, f.Hosts, "web1"), "owners", bob)
+	wantCode(t, "delete again", f.Directory.Delete(ctx, f.Users, "alice", directory.Condition{}), directory.NotFound)
+}
+
+func noInheritance(t *testing.T, f Fixture) {
+	ctx := background(t)
+	for range 5 {
+		alice := f.create(t, f.Users, person("alice"))
+		if _, err := f.Directory.Create(ctx, f.Groups, directory.Patch{Set: map[string][]string{"cn": {"devs"}, "members": {alice.DN()}}}); err != nil {
+			if err := f.Directory.AddValue(ctx, f.Groups, "devs", "members", alice.DN(), directory.Condition{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.create(t, f.Hosts, directory.Patch{Set: map[string][]string{"cn": {"web" + alice.ID()}, "owners": {alice.DN()}}})
+		if err := f.Directory.Delete(ctx, f.Users, "alice", directory.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		again := f.create(t, f.Users, person("alice"))
+		if again.ID() == alice.ID() {
+			t.Errorf("two entries with the id %s", again.ID())
+		}
+		wantValues(t, again, "memberOfs")
+		wantValues(t, f.get(t, f.Groups, "devs"), "members")
+		wantValues(t, f.get(t, f.Hosts, "web"+alice.ID()), "owners")
+		if err := f.Directory.Delete(ctx, f.Users, "alice", directory.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func references(t *testing.T, f Fixture) {
+	ctx := background(t)
+	alice := f.create(t, f.Users, person("alice"))
+	container := alice.DN()[strings.Index(alice.DN(), ",")+1:]
+	for _, reference := range []string{"users/alice", alice.DN(), strings.ToUpper(alice.DN())} {
+		if got, err := f.Directory.Resolve(ctx, reference); err != nil || got.ID() != alice.ID() || got.Kind != f.Users {
+			t.Errorf("resolve %q: %v, %v", reference, fields(got), err)
+		}
+	}
+	for _, reference := range []string{"", "alice", "users/", "users/nobody", "groups/alice", "people/alice", "cn=nobody," + container, container, "dc=org", "cn=\xff"} {
+		_, err := f.Directory.Resolve(ctx, reference)
+		wantCode(t, fmt.Sprintf("resolve %q", reference), err, directory.NotFound)
+	}
+}
+
+func list(t *testing.T, f Fixture) {
+	ctx := background(t)
+	before := map[string]bool{}
+	for entry, err := range f.Directory.List(ctx, f.Hosts) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		before[entry.ID()] = true
+	}
+	const many = 250
+	want := map[string]bool{}
+	for i := range many {
+		want[f.create(t, f.Hosts, directory.Patch{Set: map[string][]string{"cn": {fmt.Sprintf("host%d", i)}}}).ID()] = true
+	}
+	for entry, err := range f.Directory.List(ctx, f.Hosts) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !before[entry.ID()] && !want[entry.ID()] {
+			t.Errorf("%s is listed twice, or should not be", entry.DN())
+		}
+		delete(want, entry.ID())
+	}
+	if len(want) > 0 {
+		t.Errorf("%d of %d are not listed", len(want), many)
+	}
+	for range 20 { // whoever stops early leaves nothing behind
+		for _, err := range f.Directory.List(ctx, f.Hosts) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+}
+
+func locks(t *testing.T, f Fixture) {
+	f.create(t, f.Users, person("alice"))
+	for i := range 2 {
+		wantValues(t, f.update(t, f.Users, "alice", directory.FieldAccountLocked, directory.True), directory.FieldAccountLocked, directory.True)
+		wantValues(t, f.update(t, f.Users, "alice", directory.FieldUserPassword, fmt.Sprintf("while locked %d", i)), directory.FieldAccountLocked, directory.True)
+		wantValues(t, f.get(t, f.Users, "alice"), directory.FieldAccountLocked, directory.True)
+		wantValues(t, f.update(t, f.Users, "alice", directory.FieldAccountLocked, directory.False), directory.FieldAccountLocked, directory.False)
+		f.update(t, f.Users, "alice", directory.FieldUserPassword, fmt.Sprintf("while unlocked %d", i))
+	}
+	bob := f.create(t, f.Users, person("bob", directory.FieldAccountLocked, directory.True))
+	wantValues(t, bob, directory.FieldAccountLocked, directory.True)
+	wantValues(t, f.update(t, f.Users, "bob", directory.FieldAccountLocked), directory.FieldAccountLocked, directory.False)
+}
+
+func refusals(t *testing.T, f Fixture) {
+	ctx := background(t)
+	f.create(t, f.Users, person("alice", "mail", "alice@example.org"))
+	f.create(t, f.Users, person("bob"))
+	for _, c := range []struct {
+		name  string
+		err   error
+		code  *directory.Code
+		field string
+	}{
+		{"a value of the wrong syntax", errorOf(f.Directory.Update(ctx, f.Users, "bob", directory.Condition{}, set("mail", "名@example.org"))), directory.Invalid, "mail"},
+		{"a mail address that another has", errorOf(f.Directory.Update(ctx, f.Users, "bob", directory.Condition{}, set("mail", "ALICE@example.org"))), directory.Invalid, "mail"},
+		{"a login that another has", errorOf(f.Directory.Create(ctx, f.Users, directory.Patch{Set: map[string][]string{"cn": {"carol"}, "uid": {"alice"}, "sn": {"x"}}})), directory.Invalid, "uid"},
+		{"a password that is too short", errorOf(f.Directory.Update(ctx, f.Users, "bob", directory.Condition{}, set("userPassword", "short"))), directory.PasswordRefused, "userPassword"},
+		{"a new user's password that is too short", errorOf(f.Directory.Create(ctx, f.Users, person("dave", "userPassword", "short"))), directory.PasswordRefused, "userPassword"},
+	} {
+		wantCode(t, c.name, c.err, c.code)
+		if refused, ok := c.err.(*directory.Error); !ok || len(refused.Violations) != 1 || refused.Violations[0].Field != c.field { //nolint:errorlint // the contract says what it is
+			t.Errorf("%s: got %v, want a violation of %s", c.name, c.err, c.field)
+		}
+	}
+	for _, name := range []string{"carol", "dave"} {
+		_, err := f.Directory.Get(ctx, f.Users, name)
+		wantCode(t, "get "+name+" after a refused creation", err, directory.NotFound)
+	}
+}
+
+func ended(t *testing.T, f Fixture) {
+	before := f.create(t, f.Users, person("alice"))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for name, err := range map[string]error{
+		"get":    errorOf(f.Directory.Get(ctx, f.Users, "alice")),
+		"update": errorOf(f.Directory.Update(ctx, f.Users, "alice", directory.Condition{}, set("sn", "x"))),
+		"create": errorOf(f.Directory.Create(ctx, f.Users, person("bob"))),
+		"delete": f.Directory.Delete(ctx, f.Users, "alice", directory.Condition{}),
+	} {
+		if err == nil {
+			t.Errorf("%s went on", name)
+		}
+	}
+	for _, err := range f.Directory.List(ctx, f.Users) {
+		wantCode(t, "list", err, directory.Timeout)
+		break
+	}
+	if after := f.get(t, f.Users, "alice"); after.Version != before.Version {
+		t.Error("the entry has changed")
+	}
+}

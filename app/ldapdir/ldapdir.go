@@ -1,0 +1,115 @@
+// Package ldapdir is a [directory.Directory] that lives in an LDAP server. It is the only package that knows
+// LDAP: it maps fields to attributes, requests to operations, and result codes to the error catalogue.
+package ldapdir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	ber "github.com/go-asn1-ber/asn1-ber"
+	"github.com/go-ldap/ldap/v3"
+
+	"rollcall/app/directory"
+)
+
+// Options say which server to use, and how.
+type Options struct {
+	// URL of the server, such as ldap://ldap.example.org:389.
+	URL string
+	// BaseDN is an entry above the containers of all kinds.
+	BaseDN string
+	// BindDN and BindPassword are of the service account.
+	BindDN, BindPassword string
+	// Timeout is how long one operation may take, connecting included.
+	Timeout time.Duration
+	// Connections is how many connections all callers share, ExclusiveConnections how many more may be used
+	// for paged searches, and again for logins.
+	Connections, ExclusiveConnections int
+	// MaxConnectionAge is after how long a connection is replaced.
+	MaxConnectionAge time.Duration
+	// PageSize is how many entries a list asks for at a time.
+	PageSize uint32
+	// MaxMessageBytes is the largest message that the server may send. It holds for the whole process.
+	MaxMessageBytes int64
+	// PasswordPolicy is the DN of the policy to read the lockout's duration from; "" for none.
+	PasswordPolicy string
+	// HashesPasswords tells that the server hashes a userPassword that it is given.
+	HashesPasswords bool
+	// LoginField names the user's field that a login name is a value of.
+	LoginField string
+	// Mappings are the kinds.
+	Mappings []Mapping
+}
+
+// Directory is a [directory.Directory] and [directory.Accounts] in an LDAP server.
+type Directory struct {
+	options  Options
+	pool     *pool
+	mappings []*mapping
+}
+
+var (
+	_ directory.Directory = (*Directory)(nil)
+	_ directory.Accounts  = (*Directory)(nil)
+)
+
+// New returns a directory. It connects when it is first used, and fails when the options can't be right.
+func New(o Options) (*Directory, error) {
+	if o.Timeout <= 0 || o.Connections <= 0 || o.ExclusiveConnections <= 0 || o.MaxConnectionAge <= 0 || o.PageSize == 0 || o.MaxMessageBytes <= 0 {
+		return nil, errors.New("ldapdir: timeouts, ages, sizes and numbers of connections must be positive")
+	}
+	if _, err := ldap.ParseDN(o.BaseDN); err != nil {
+		return nil, fmt.Errorf("ldapdir: the base %q is not a DN", o.BaseDN)
+	}
+	ber.MaxPacketLengthBytes = o.MaxMessageBytes
+	pool, err := newPool(o)
+	if err != nil {
+		return nil, err
+	}
+	d := &Directory{options: o, pool: pool}
+	var problems []error
+	for _, m := range o.Mappings {
+		mapped, err := newMapping(m)
+		if err == nil && m.Kind.Name == directory.KindUsers {
+			if _, ok := m.Kind.Field(o.LoginField); !ok {
+				err = fmt.Errorf("users: the login field %q is no field", o.LoginField)
+			}
+		}
+		problems = append(problems, err)
+		d.mappings = append(d.mappings, mapped)
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Close closes every connection and waits for the operations that still run.
+func (d *Directory) Close() { d.pool.close() }
+
+// Ready asks the server for a sign of life.
+func (d *Directory) Ready(ctx context.Context) error {
+	_, err := d.search(ctx, ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
+		"(objectClass=*)", []string{"1.1"}, nil))
+	return d.fault(err, nil)
+}
+
+func (d *Directory) of(kind *directory.Kind) *mapping {
+	for _, m := range d.mappings {
+		if m.Kind.Name == kind.Name {
+			return m
+		}
+	}
+	panic("ldapdir: no mapping for " + kind.Name)
+}
+
+// decode turns what was found into an entry, as of now.
+func (d *Directory) decode(m *mapping, found *ldap.Entry) directory.Entry {
+	var lockout time.Duration
+	if f := d.pool.features.Load(); f != nil {
+		lockout = f.lockout
+	}
+	return m.decode(found, time.Now(), lockout)
+}

@@ -1,0 +1,19 @@
+package ldapdir_test
+
+import (
+	"testing"
+
+	"rollcall/app/directory/directorytest"
+	"rollcall/app/ldapdir/ldapdirtest"
+	"rollcall/app/slapd"
+)
+
+func TestContract(t *testing.T) {
+	directorytest.Run(t, func(t *testing.T) directorytest.Fixture {
+		server := ldapdirtest.Start(t, slapd.Options{})
+		return directorytest.Fixture{
+			Directory: ldapdirtest.Open(t, ldapdirtest.Options(server)),
+			Users:     ldapdirtest.Users, Groups: ldapdirtest.Groups, Hosts: ldapdirtest.Hosts,
+		}
+	})
+}

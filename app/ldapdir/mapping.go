@@ -1,0 +1,288 @@
+package ldapdir
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	ber "github.com/go-asn1-ber/asn1-ber"
+	"github.com/go-ldap/ldap/v3"
+
+	"rollcall/app/directory"
+)
+
+// Mapping says where the entries of a kind live and what they look like there.
+type Mapping struct {
+	Kind *directory.Kind
+	// Container is the DN below which the entries are.
+	Container string
+	// Deep finds entries anywhere below the container. Otherwise they are directly in it.
+	Deep bool
+	// NamingAttribute is the attribute type of the entries' relative DN.
+	NamingAttribute string
+	// ObjectClasses are what a new entry gets.
+	ObjectClasses []string
+	// Filter says which entries count; the last object class when empty.
+	Filter string
+	// Attributes adds to, and overrides, the attributes that fields have by default.
+	Attributes map[string]Attribute
+	// Placeholder is the DN that stands in as the member of an empty group.
+	Placeholder string
+}
+
+// Attribute is where a field's values are kept.
+type Attribute struct {
+	// Type is the attribute type.
+	Type string
+	// ObjectClass is the auxiliary class that brings the attribute; "" where the entry has it anyway.
+	ObjectClass string
+}
+
+// attributes of the fields that every deployment has.
+var attributes = map[string]Attribute{
+	directory.FieldDN:            {Type: "entryDN"},
+	directory.FieldID:            {Type: "entryUUID"},
+	"createdAt":                  {Type: "createTimestamp"},
+	"updatedAt":                  {Type: "modifyTimestamp"},
+	"cn":                         {Type: "cn"},
+	"uid":                        {Type: "uid"},
+	"sn":                         {Type: "sn"},
+	"givenName":                  {Type: "givenName"},
+	"displayName":                {Type: "displayName"},
+	"mail":                       {Type: "mail"},
+	"telephoneNumber":            {Type: "telephoneNumber"},
+	"mobile":                     {Type: "mobile"},
+	"title":                      {Type: "title"},
+	"employeeNumber":             {Type: "employeeNumber"},
+	"departmentNumber":           {Type: "departmentNumber"},
+	"description":                {Type: "description"},
+	"preferredLanguage":          {Type: "preferredLanguage"},
+	directory.FieldUserPassword:  {Type: "userPassword"},
+	directory.FieldAccountLocked: {Type: attrLockedTime},
+	"sshPublicKeys":              {Type: "sshPublicKey", ObjectClass: "ldapPublicKey"},
+	directory.FieldMemberOfs:     {Type: "memberOf"},
+	directory.FieldMembers:       {Type: "member"},
+	"owners":                     {Type: "owner"},
+	"ipAddresses":                {Type: "ipHostNumber", ObjectClass: "ipHost"},
+	"serialNumber":               {Type: "serialNumber"},
+	"location":                   {Type: "l"},
+}
+
+const (
+	attrEntryCSN    = "entryCSN"
+	attrObjectClass = "objectClass"
+)
+
+// mapping is a Mapping that has been found right, with what is derived from it.
+type mapping struct {
+	Mapping
+	container *ldap.DN
+	// fields are the attributes by the field's place in the kind's table.
+	fields []Attribute
+	// places are the fields' places by attribute type in lower case.
+	places map[string]int
+	// naming is the place of the field that names entries.
+	naming int
+	// direct tells that a name alone gives the DN.
+	direct bool
+	// request are the attributes to ask for.
+	request []string
+	// references are the attribute types that hold DNs and can be written.
+	references []string
+}
+
+func newMapping(m Mapping) (*mapping, error) {
+	container, err := ldap.ParseDN(m.Container)
+	if err != nil || len(container.RDNs) == 0 {
+		return nil, fmt.Errorf("%s: the container %q is not a DN", m.Kind.Name, m.Container)
+	}
+	if len(m.ObjectClasses) == 0 {
+		return nil, fmt.Errorf("%s: no object class", m.Kind.Name)
+	}
+	if m.Filter == "" {
+		m.Filter = "(objectClass=" + ldap.EscapeFilter(m.ObjectClasses[len(m.ObjectClasses)-1]) + ")"
+	}
+	if _, err := ldap.CompileFilter(m.Filter); err != nil {
+		return nil, fmt.Errorf("%s: the filter %q: %w", m.Kind.Name, m.Filter, err)
+	}
+	mapped := &mapping{Mapping: m, container: container, fields: make([]Attribute, len(m.Kind.Fields)), places: map[string]int{},
+		naming: -1, request: []string{attrEntryCSN, attrObjectClass}}
+	var problems []error
+	for i, field := range m.Kind.Fields {
+		problems = append(problems, mapped.mapField(i, field))
+	}
+	for name := range m.Attributes {
+		if _, ok := m.Kind.Field(name); !ok {
+			problems = append(problems, fmt.Errorf("%s: an attribute is given for %q, which is no field", m.Kind.Name, name))
+		}
+	}
+	if mapped.naming < 0 {
+		problems = append(problems, fmt.Errorf("%s: the naming attribute %q belongs to no field that can be written", m.Kind.Name, m.NamingAttribute))
+	} else {
+		mapped.direct = !m.Deep && m.Kind.Fields[mapped.naming].Name == m.Kind.Key
+	}
+	if m.Placeholder != "" {
+		dn, err := ldap.ParseDN(m.Placeholder)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: the placeholder %q is not a DN", m.Kind.Name, m.Placeholder))
+		} else {
+			mapped.Placeholder = dn.String()
+		}
+	}
+	return mapped, errors.Join(problems...)
+}
+
+func (m *mapping) mapField(i int, field directory.Field) error {
+	attribute, ok := m.Attributes[field.Name]
+	known := attributes[field.Name]
+	if !ok {
+		attribute, ok = known, known.Type != ""
+	}
+	if !ok {
+		return fmt.Errorf("%s: the field %q has no attribute", m.Kind.Name, field.Name)
+	}
+	if attribute.Type == known.Type && attribute.ObjectClass == "" {
+		attribute.ObjectClass = known.ObjectClass
+	}
+	lower := strings.ToLower(attribute.Type)
+	if other, taken := m.places[lower]; taken {
+		return fmt.Errorf("%s: the fields %q and %q have the same attribute", m.Kind.Name, m.Kind.Fields[other].Name, field.Name)
+	}
+	m.fields[i], m.places[lower] = attribute, i
+	if strings.EqualFold(attribute.Type, m.NamingAttribute) && !field.ReadOnly && !field.WriteOnly {
+		m.naming = i
+	}
+	if field.Type == directory.Reference && !field.ReadOnly {
+		m.references = append(m.references, attribute.Type)
+	}
+	if field.Name != directory.FieldDN && !field.WriteOnly {
+		m.request = append(m.request, attribute.Type)
+	}
+	if field.Name == directory.FieldAccountLocked {
+		m.request = append(m.request, attrEndTime)
+	}
+	return nil
+}
+
+// dn returns the DN of the entry with this value of the naming attribute, directly in the container.
+func (m *mapping) dn(value string) string {
+	return m.NamingAttribute + "=" + ldap.EscapeDN(value) + "," + m.Container
+}
+
+// holds reports whether an entry with this DN would be in the container.
+func (m *mapping) holds(dn *ldap.DN) bool {
+	return m.container.AncestorOfFold(dn) && (m.Deep || len(dn.RDNs) == len(m.container.RDNs)+1)
+}
+
+// decode turns what was found into an entry.
+func (m *mapping) decode(found *ldap.Entry, now time.Time, lockout time.Duration) directory.Entry {
+	entry := directory.NewEntry(m.Kind)
+	csn := ""
+	for _, attribute := range found.Attributes {
+		place, ok := m.places[attribute.Name]
+		if !ok {
+			place, ok = m.places[strings.ToLower(attribute.Name)]
+		}
+		if !ok {
+			if strings.EqualFold(attribute.Name, attrEntryCSN) {
+				csn = attribute.Values[0]
+			}
+			continue
+		}
+		entry.SetAt(place, m.show(found, place, attribute.Values))
+	}
+	entry.SetAt(m.places["entrydn"], []string{found.DN})
+	if place, ok := m.places[strings.ToLower(attrLockedTime)]; ok {
+		entry.SetAt(place, []string{boolean(locked(found, now, lockout))})
+	}
+	entry.Seal(csn)
+	return entry
+}
+
+// show returns a field's values as the caller sees them.
+func (m *mapping) show(found *ldap.Entry, place int, values []string) []string {
+	field := &m.Kind.Fields[place]
+	switch {
+	case field.WriteOnly || len(values) == 0:
+		return nil
+	case field.List:
+		values = slices.DeleteFunc(slices.Clone(values), m.isPlaceholder)
+	default:
+		at := m.shown(found, place, values)
+		values = values[at : at+1]
+	}
+	for i, value := range values {
+		if shown := display(field.Type, value); shown != value {
+			values = slices.Clone(values)
+			values[i] = shown
+		}
+	}
+	return values
+}
+
+// shown returns which of several values a single-valued field shows: the first, but for the naming attribute
+// the one in the DN.
+func (m *mapping) shown(found *ldap.Entry, place int, values []string) int {
+	if len(values) < 2 || place != m.naming {
+		return 0
+	}
+	dn, err := ldap.ParseDN(found.DN)
+	if err != nil || len(dn.RDNs) == 0 {
+		return 0
+	}
+	for _, part := range dn.RDNs[0].Attributes {
+		if strings.EqualFold(part.Type, m.NamingAttribute) {
+			at := slices.IndexFunc(values, func(v string) bool { return strings.EqualFold(v, part.Value) })
+			return max(at, 0)
+		}
+	}
+	return 0
+}
+
+func (m *mapping) isPlaceholder(dn string) bool {
+	return m.Placeholder != "" && strings.EqualFold(dn, m.Placeholder)
+}
+
+// display returns one value as the caller sees it. What is not UTF-8 is shown with U+FFFD in the place of each
+// byte that is not, and is not lost when it is sent back.
+func display(t directory.Type, value string) string {
+	switch t {
+	case directory.Timestamp:
+		if moment, err := ber.ParseGeneralizedTime([]byte(value)); err == nil {
+			return moment.UTC().Format(time.RFC3339)
+		}
+	case directory.Boolean:
+		return boolean(strings.EqualFold(value, "TRUE"))
+	}
+	return strings.ToValidUTF8(value, "\uFFFD")
+}
+
+// stored returns one value as LDAP writes it.
+func stored(t directory.Type, value string) string {
+	if t == directory.Boolean {
+		return strings.ToUpper(value)
+	}
+	return value
+}
+
+func boolean(b bool) string {
+	if b {
+		return directory.True
+	}
+	return directory.False
+}
+
+// SameDN reports whether two DNs name the same entry.
+func SameDN(a, b string) bool {
+	if strings.EqualFold(a, b) {
+		return true
+	}
+	x, err := ldap.ParseDN(a)
+	if err != nil {
+		return false
+	}
+	y, err := ldap.ParseDN(b)
+	return err == nil && x.EqualFold(y)
+}

@@ -1,0 +1,268 @@
+package ldapdir
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"rollcall/app/directory"
+)
+
+// pool keeps the connections, in lanes by what they are good for.
+type pool struct {
+	options  Options
+	address  string
+	features atomic.Pointer[features]
+
+	// shared carries operations that end soon, many at a time on each connection.
+	shared []slot
+	turn   atomic.Uint32
+	// paged carries paged searches: a cookie is valid only on the connection that made it.
+	paged exclusive
+	// logins carries binds as somebody else: a bind changes what a connection may do.
+	logins exclusive
+
+	closing sync.WaitGroup
+}
+
+func newPool(o Options) (*pool, error) {
+	server, err := url.Parse(o.URL)
+	if err != nil || server.Scheme != "ldap" || server.Host == "" {
+		return nil, errors.New("the LDAP URL must look like ldap://ldap.example.org:389")
+	}
+	port := server.Port()
+	if port == "" {
+		port = "389"
+	}
+	p := &pool{options: o, address: net.JoinHostPort(server.Hostname(), port), shared: make([]slot, o.Connections)}
+	for i := range p.shared {
+		p.shared[i].dialing = make(chan struct{}, 1)
+	}
+	p.paged = exclusive{pool: p, places: make(chan struct{}, o.ExclusiveConnections), dial: p.dialService}
+	p.logins = exclusive{pool: p, places: make(chan struct{}, o.ExclusiveConnections), dial: p.dial}
+	return p, nil
+}
+
+// close closes every connection and waits for what still runs on them.
+func (p *pool) close() {
+	for i := range p.shared {
+		s := &p.shared[i]
+		s.dialing <- struct{}{}
+		if c := s.conn.Swap(nil); c != nil {
+			c.retire()
+		}
+		<-s.dialing
+	}
+	p.paged.close()
+	p.logins.close()
+	p.closing.Wait()
+}
+
+// dial opens an anonymous connection.
+func (p *pool) dial(ctx context.Context) (*conn, error) {
+	var dialer net.Dialer
+	raw, err := dialer.DialContext(ctx, "tcp", p.address)
+	if err != nil {
+		return nil, &lostError{timeout: ctx.Err() != nil, cause: err}
+	}
+	w := &wire{Conn: raw, timeout: p.options.Timeout}
+	c := &conn{Conn: ldap.NewConn(w, false), wire: w, born: time.Now(), closed: &p.closing}
+	c.SetTimeout(p.options.Timeout + time.Second) // a backstop: the context's deadline comes first
+	c.Start()
+	p.closing.Add(1)
+	return c, nil
+}
+
+// dialService opens a connection that is bound as the service account, and learns what the server can do.
+func (p *pool) dialService(ctx context.Context) (*conn, error) {
+	c, err := p.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := await(ctx, c, func(l *ldap.Conn) (*features, error) {
+		if err := l.Bind(p.options.BindDN, p.options.BindPassword); err != nil {
+			return nil, err
+		}
+		return readFeatures(l, p.options.PasswordPolicy)
+	})
+	if err != nil {
+		_ = c.wire.Close()
+		c.retire()
+		if lost, ok := errors.AsType[*lostError](err); ok {
+			return nil, &lostError{timeout: lost.timeout, cause: lost.cause}
+		}
+		return nil, &lostError{cause: errors.Join(errors.New("the directory refuses our own credentials"), err)}
+	}
+	p.features.Store(found)
+	return c, nil
+}
+
+// server returns what the server can do, connecting to it where that is not known yet.
+func (p *pool) server(ctx context.Context) (*features, error) {
+	if f := p.features.Load(); f != nil {
+		return f, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
+	defer cancel()
+	if _, err := p.shared[0].take(ctx, p); err != nil {
+		return nil, err
+	}
+	return p.features.Load(), nil
+}
+
+// slot is a place for one shared connection.
+type slot struct {
+	conn atomic.Pointer[conn]
+	// dialing is held by the one who replaces the connection.
+	dialing chan struct{}
+}
+
+// take returns the slot's connection, a new one where there is none or it is past use.
+func (s *slot) take(ctx context.Context, p *pool) (*conn, error) {
+	if c := s.conn.Load(); c != nil && c.usable(p.options.MaxConnectionAge) {
+		return c, nil
+	}
+	select {
+	case s.dialing <- struct{}{}:
+		defer func() { <-s.dialing }()
+	case <-ctx.Done():
+		return nil, &lostError{timeout: true, cause: context.Cause(ctx)}
+	}
+	old := s.conn.Load()
+	if old != nil && old.usable(p.options.MaxConnectionAge) {
+		return old, nil
+	}
+	c, err := p.dialService(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.conn.Store(c)
+	if old != nil {
+		old.retire()
+	}
+	return c, nil
+}
+
+// do runs one operation on a shared connection, within the configured time and the context's.
+func do[T any](ctx context.Context, p *pool, operation func(*ldap.Conn) (T, error)) (T, error) {
+	return doOn(ctx, p, &p.shared[int(p.turn.Add(1))%len(p.shared)], operation)
+}
+
+// read is do for operations that change nothing: on a connection that was found closed it is tried once more.
+func read[T any](ctx context.Context, p *pool, operation func(*ldap.Conn) (T, error)) (T, error) {
+	s := &p.shared[int(p.turn.Add(1))%len(p.shared)]
+	value, err := doOn(ctx, p, s, operation)
+	if lost, ok := errors.AsType[*lostError](err); ok && lost.sent && !lost.timeout {
+		return doOn(ctx, p, s, operation)
+	}
+	return value, err
+}
+
+func doOn[T any](ctx context.Context, p *pool, s *slot, operation func(*ldap.Conn) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
+	defer cancel()
+	for {
+		c, err := s.take(ctx, p)
+		if err != nil {
+			var none T
+			return none, err
+		}
+		value, err := counted(ctx, c, operation)
+		if !errors.Is(err, errRetired) {
+			return value, err
+		}
+	}
+}
+
+// counted is await, counted in the request's usage.
+func counted[T any](ctx context.Context, c *conn, operation func(*ldap.Conn) (T, error)) (T, error) {
+	begun := time.Now()
+	defer func() { directory.UsageFrom(ctx).Add(time.Since(begun)) }()
+	return await(ctx, c, operation)
+}
+
+// exclusive is a lane whose connections serve one caller at a time.
+type exclusive struct {
+	pool *pool
+	dial func(context.Context) (*conn, error)
+	// places is as long as the lane is wide.
+	places chan struct{}
+
+	mutex sync.Mutex
+	idle  []*conn
+}
+
+// lease lends a connection to use until it is called back.
+func (e *exclusive) lease(ctx context.Context) (*conn, error) {
+	select {
+	case e.places <- struct{}{}:
+	case <-ctx.Done():
+		return nil, &lostError{timeout: true, cause: context.Cause(ctx)}
+	}
+	for {
+		c := e.pop()
+		if c == nil {
+			break
+		}
+		if c.usable(e.pool.options.MaxConnectionAge) {
+			return c, nil
+		}
+		c.retire()
+	}
+	c, err := e.dial(ctx)
+	if err != nil {
+		<-e.places
+		return nil, err
+	}
+	return c, nil
+}
+
+func (e *exclusive) pop() *conn {
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
+	if len(e.idle) == 0 {
+		return nil
+	}
+	c := e.idle[len(e.idle)-1]
+	e.idle = e.idle[:len(e.idle)-1]
+	return c
+}
+
+// giveBack ends a lease. A connection on which something was abandoned is not lent again.
+func (e *exclusive) giveBack(c *conn) {
+	if c.busy() || !c.usable(e.pool.options.MaxConnectionAge) {
+		_ = c.wire.Close()
+		c.retire()
+	} else {
+		e.mutex.Lock()
+		e.idle = append(e.idle, c)
+		e.mutex.Unlock()
+	}
+	<-e.places
+}
+
+func (e *exclusive) close() {
+	for c := e.pop(); c != nil; c = e.pop() {
+		c.retire()
+	}
+}
+
+// backoff waits a random while that grows with the attempts, and reports whether the context still holds.
+func backoff(ctx context.Context, attempt int) bool {
+	most := time.Millisecond << min(attempt, 6)
+	timer := time.NewTimer(rand.N(most)) //nolint:gosec // spreads retries, hides nothing
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

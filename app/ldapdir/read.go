@@ -1,0 +1,160 @@
+package ldapdir
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"rollcall/app/directory"
+)
+
+// Get implements [directory.Directory] by one search.
+func (d *Directory) Get(ctx context.Context, kind *directory.Kind, name string) (directory.Entry, error) {
+	m := d.of(kind)
+	found, err := d.find(ctx, m, name)
+	if err != nil {
+		return directory.Entry{}, err
+	}
+	return d.decode(m, found), nil
+}
+
+// List implements [directory.Directory] by paged searches (RFC 2696) on a connection of its own.
+func (d *Directory) List(ctx context.Context, kind *directory.Kind) iter.Seq2[directory.Entry, error] {
+	return func(yield func(directory.Entry, error) bool) {
+		m := d.of(kind)
+		c, err := d.leasePaged(ctx)
+		if err != nil {
+			yield(directory.Entry{}, d.fault(err, m))
+			return
+		}
+		defer d.pool.paged.giveBack(c)
+		page := ldap.NewControlPaging(d.options.PageSize)
+		for {
+			result, err := d.page(ctx, c, m, page)
+			if err != nil {
+				yield(directory.Entry{}, d.fault(err, m))
+				return
+			}
+			for _, found := range result.Entries {
+				if !yield(d.decode(m, found), nil) {
+					return
+				}
+			}
+			next, ok := ldap.FindControl(result.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
+			if !ok || len(next.Cookie) == 0 {
+				return
+			}
+			page.SetCookie(next.Cookie)
+		}
+	}
+}
+
+func (d *Directory) leasePaged(ctx context.Context) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
+	defer cancel()
+	return d.pool.paged.lease(ctx)
+}
+
+func (d *Directory) page(ctx context.Context, c *conn, m *mapping, page ldap.Control) (*ldap.SearchResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
+	defer cancel()
+	return counted(ctx, c, func(l *ldap.Conn) (*ldap.SearchResult, error) {
+		return l.Search(m.search(m.Container, m.scope(), m.Filter, m.request, page))
+	})
+}
+
+// Resolve implements [directory.Directory] by one search, or by one for each kind whose container is above the DN.
+func (d *Directory) Resolve(ctx context.Context, reference string) (directory.Entry, error) {
+	if m, name, ok := d.named(reference); ok {
+		return d.Get(ctx, m.Kind, name)
+	}
+	dn, err := ldap.ParseDN(reference)
+	if err != nil || len(dn.RDNs) == 0 || !utf8.ValidString(reference) {
+		return directory.Entry{}, notFound(reference)
+	}
+	for _, m := range d.mappings {
+		if !m.holds(dn) {
+			continue
+		}
+		found, err := d.findOne(ctx, m, m.search(reference, ldap.ScopeBaseObject, m.Filter, m.request), reference)
+		if directory.Is(err, directory.NotFound) {
+			continue
+		}
+		if err != nil {
+			return directory.Entry{}, err
+		}
+		return d.decode(m, found), nil
+	}
+	return directory.Entry{}, notFound(reference)
+}
+
+// named splits a reference such as "users/alice".
+func (d *Directory) named(reference string) (*mapping, string, bool) {
+	kind, name, ok := strings.Cut(reference, "/")
+	if !ok {
+		return nil, "", false
+	}
+	i := slices.IndexFunc(d.mappings, func(m *mapping) bool { return m.Kind.Name == kind })
+	if i < 0 {
+		return nil, "", false
+	}
+	return d.mappings[i], name, true
+}
+
+// find returns the entry with a name.
+func (d *Directory) find(ctx context.Context, m *mapping, name string) (*ldap.Entry, error) {
+	called := m.Kind.Name + "/" + name
+	if name == "" || !utf8.ValidString(name) {
+		return nil, notFound(called)
+	}
+	if m.direct {
+		return d.findOne(ctx, m, m.search(m.dn(name), ldap.ScopeBaseObject, m.Filter, m.request), called)
+	}
+	return d.findOne(ctx, m, m.searchFor(m.Kind.Key, name), called)
+}
+
+// searchFor returns the search for entries with a value of a field. Two are enough to know that there are several.
+func (m *mapping) searchFor(field, value string) *ldap.SearchRequest {
+	place := slices.IndexFunc(m.Kind.Fields, func(f directory.Field) bool { return f.Name == field })
+	filter := fmt.Sprintf("(&%s(%s=%s))", m.Filter, m.fields[place].Type, ldap.EscapeFilter(value))
+	request := m.search(m.Container, m.scope(), filter, m.request)
+	request.SizeLimit = 2
+	return request
+}
+
+func (d *Directory) findOne(ctx context.Context, m *mapping, request *ldap.SearchRequest, called string) (*ldap.Entry, error) {
+	result, err := d.search(ctx, request)
+	switch {
+	case hasCode(err, ldap.LDAPResultNoSuchObject), hasCode(err, ldap.LDAPResultInvalidDNSyntax), err == nil && len(result.Entries) == 0:
+		return nil, notFound(called)
+	case hasCode(err, ldap.LDAPResultSizeLimitExceeded), err == nil && len(result.Entries) > 1:
+		return nil, &directory.Error{Code: directory.Ambiguous}
+	case err != nil:
+		return nil, d.fault(err, m)
+	}
+	return result.Entries[0], nil
+}
+
+func (d *Directory) search(ctx context.Context, request *ldap.SearchRequest) (*ldap.SearchResult, error) {
+	return read(ctx, d.pool, func(l *ldap.Conn) (*ldap.SearchResult, error) { return l.Search(request) })
+}
+
+func (m *mapping) search(base string, scope int, filter string, request []string, controls ...ldap.Control) *ldap.SearchRequest {
+	return ldap.NewSearchRequest(base, scope, ldap.NeverDerefAliases, 0, 0, false, filter, request, controls)
+}
+
+func (m *mapping) scope() int {
+	if m.Deep {
+		return ldap.ScopeWholeSubtree
+	}
+	return ldap.ScopeSingleLevel
+}
+
+func notFound(called string) error {
+	return &directory.Error{Code: directory.NotFound, Detail: fmt.Sprintf("There is no %q.", strings.ToValidUTF8(called, "\uFFFD"))}
+}

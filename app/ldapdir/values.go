@@ -1,0 +1,168 @@
+package ldapdir
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"rollcall/app/directory"
+)
+
+// AddValue implements [directory.Directory]. Without a condition it is a Modify that needs no reading, and one
+// more that takes the placeholder out.
+func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, field, value string, condition directory.Condition) error {
+	m := d.of(kind)
+	attribute := m.attributeOf(field)
+	if condition.Given() || attribute.ObjectClass != "" {
+		_, err := d.Update(ctx, kind, name, condition, func(current directory.Entry) (directory.Patch, error) {
+			values := current.Values(field)
+			if !slices.Contains(values, value) {
+				values = append(slices.Clone(values), value)
+			}
+			return directory.Patch{Set: map[string][]string{field: values}}, nil
+		})
+		return err
+	}
+	dn, err := d.locate(ctx, m, name)
+	if err != nil {
+		return err
+	}
+	add := ldap.NewModifyRequest(dn, nil)
+	add.Add(attribute.Type, []string{value})
+	if err := d.modify(ctx, add); err != nil && !hasCode(err, ldap.LDAPResultAttributeOrValueExists) {
+		return d.valueFault(err, m, name)
+	}
+	if m.Placeholder == "" || field != directory.FieldMembers {
+		return nil
+	}
+	// 16: it was not there. 65: the value just added is gone again.
+	remove := ldap.NewModifyRequest(dn, nil)
+	remove.Delete(attribute.Type, []string{m.Placeholder})
+	err = d.modify(ctx, remove)
+	if hasCode(err, ldap.LDAPResultNoSuchAttribute) || hasCode(err, ldap.LDAPResultObjectClassViolation) {
+		return nil
+	}
+	return d.valueFault(err, m, name)
+}
+
+// RemoveValue implements [directory.Directory]. Without a condition it is a Modify that needs no reading.
+func (d *Directory) RemoveValue(ctx context.Context, kind *directory.Kind, name, field, value string, condition directory.Condition) error {
+	m := d.of(kind)
+	attribute := m.attributeOf(field)
+	if f, _ := kind.Field(field); f.Type == directory.Reference {
+		value = d.dnOf(value)
+	}
+	if condition.Given() || attribute.ObjectClass != "" {
+		_, err := d.Update(ctx, kind, name, condition, func(current directory.Entry) (directory.Patch, error) {
+			rest := slices.DeleteFunc(slices.Clone(current.Values(field)), func(v string) bool { return v == value || SameDN(v, value) })
+			return directory.Patch{Set: map[string][]string{field: rest}}, nil
+		})
+		return err
+	}
+	dn, err := d.locate(ctx, m, name)
+	if err != nil {
+		return err
+	}
+	return d.valueFault(d.removeValue(ctx, m, dn, attribute.Type, value), m, name)
+}
+
+// removeValue takes one value out of an entry's attribute; that it is not there is no error. Where it is the last
+// one that the object class allows to go, the placeholder comes in its place.
+func (d *Directory) removeValue(ctx context.Context, m *mapping, dn, attribute, value string) error {
+	for attempt := range maxAttempts {
+		remove := ldap.NewModifyRequest(dn, nil)
+		remove.Delete(attribute, []string{value})
+		err := d.modify(ctx, remove)
+		if hasCode(err, ldap.LDAPResultObjectClassViolation) && m.Placeholder != "" {
+			remove.Add(attribute, []string{m.Placeholder})
+			err = d.modify(ctx, remove)
+		}
+		switch {
+		case hasCode(err, ldap.LDAPResultNoSuchAttribute), hasCode(err, ldap.LDAPResultInvalidAttributeSyntax):
+			return nil
+		case !hasCode(err, ldap.LDAPResultAttributeOrValueExists): // 20: the placeholder has come meanwhile
+			return err
+		}
+		if !backoff(ctx, attempt) {
+			break
+		}
+	}
+	return &directory.Error{Code: directory.Busy}
+}
+
+// sweep removes every reference to a DN, so that a new entry of the name does not inherit.
+func (d *Directory) sweep(ctx context.Context, dn string) error {
+	var types []string
+	for _, m := range d.mappings {
+		for _, t := range m.references {
+			if !containsFold(types, t) {
+				types = append(types, t)
+			}
+		}
+	}
+	var filter strings.Builder
+	for _, t := range types {
+		filter.WriteString("(" + t + "=" + ldap.EscapeFilter(dn) + ")")
+	}
+	result, err := d.search(ctx, ldap.NewSearchRequest(d.options.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false,
+		"(|"+filter.String()+")", []string{"1.1"}, nil))
+	if err != nil {
+		return d.fault(err, nil)
+	}
+	for _, found := range result.Entries {
+		at, err := ldap.ParseDN(found.DN)
+		if err != nil {
+			continue
+		}
+		for _, m := range d.mappings {
+			if !m.container.AncestorOfFold(at) {
+				continue
+			}
+			for _, t := range m.references {
+				if err := d.removeValue(ctx, m, found.DN, t, dn); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+					return d.writeFault(err, m)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// locate returns the DN of the entry with a name, without a search where the name alone says it.
+func (d *Directory) locate(ctx context.Context, m *mapping, name string) (string, error) {
+	if m.direct {
+		return m.dn(name), nil
+	}
+	found, err := d.find(ctx, m, name)
+	if err != nil {
+		return "", err
+	}
+	return found.DN, nil
+}
+
+// dnOf returns the DN that a reference has, also that of an entry which is gone, where the name alone says it.
+func (d *Directory) dnOf(reference string) string {
+	if m, name, ok := d.named(reference); ok && m.direct {
+		return m.dn(name)
+	}
+	return reference
+}
+
+func (d *Directory) modify(ctx context.Context, request *ldap.ModifyRequest) error {
+	_, err := do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Modify(request) })
+	return err
+}
+
+func (d *Directory) valueFault(err error, m *mapping, name string) error {
+	if hasCode(err, ldap.LDAPResultNoSuchObject) {
+		return notFound(m.Kind.Name + "/" + name)
+	}
+	return d.writeFault(err, m)
+}
+
+func (m *mapping) attributeOf(field string) Attribute {
+	place := slices.IndexFunc(m.Kind.Fields, func(f directory.Field) bool { return f.Name == field })
+	return m.fields[place]
+}

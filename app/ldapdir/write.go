@@ -1,0 +1,390 @@
+package ldapdir
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"rollcall/app/directory"
+)
+
+// maxAttempts bounds how often an update begins anew because somebody else was faster.
+const maxAttempts = 24
+
+// Create implements [directory.Directory]: references to the name that are left over are removed, the entry is
+// added and read.
+func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch directory.Patch) (directory.Entry, error) {
+	m := d.of(kind)
+	server, err := d.pool.server(ctx)
+	if err != nil {
+		return directory.Entry{}, d.fault(err, m)
+	}
+	if !m.direct {
+		name := patch.Set[kind.Key][0]
+		if _, err := d.find(ctx, m, name); !directory.Is(err, directory.NotFound) {
+			if err == nil {
+				err = &directory.Error{Code: directory.AlreadyExists}
+			}
+			return directory.Entry{}, err
+		}
+	}
+	add, err := d.addition(m, patch)
+	if err != nil {
+		return directory.Entry{}, err
+	}
+	if server.passwordPolicy && len(patch.Set[directory.FieldUserPassword]) > 0 {
+		add.Controls = append(add.Controls, ldap.NewControlBeheraPasswordPolicy())
+	}
+	if err := d.sweep(ctx, add.DN); err != nil {
+		return directory.Entry{}, err
+	}
+	_, err = do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Add(add) })
+	if err != nil {
+		return directory.Entry{}, d.taken(ctx, m, add.DN, patch, d.writeFault(err, m))
+	}
+	found, err := d.findOne(ctx, m, m.search(add.DN, ldap.ScopeBaseObject, m.Filter, m.request), add.DN)
+	if err != nil {
+		return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was created but could not be read.", Cause: err}
+	}
+	return d.decode(m, found), nil
+}
+
+// addition returns the request that adds an entry.
+func (d *Directory) addition(m *mapping, patch directory.Patch) (*ldap.AddRequest, error) {
+	named := patch.Set[m.Kind.Fields[m.naming].Name]
+	if len(named) != 1 {
+		return nil, &directory.Error{Code: directory.Invalid, Violations: []directory.Violation{
+			{Field: m.Kind.Fields[m.naming].Name, Message: "names the entry and is required"}}}
+	}
+	add := ldap.NewAddRequest(m.dn(named[0]), nil)
+	classes := slices.Clone(m.ObjectClasses)
+	for i := range m.Kind.Fields {
+		field, attribute := &m.Kind.Fields[i], m.fields[i]
+		values := storedAll(field.Type, patch.Set[field.Name])
+		switch {
+		case field.Name == directory.FieldAccountLocked:
+			if slices.Equal(patch.Set[field.Name], []string{directory.True}) {
+				add.Attribute(attrLockedTime, []string{lockedForGood})
+				add.Attribute(attrEndTime, []string{ourEnd("")})
+			}
+			continue
+		case field.Name == directory.FieldUserPassword && len(values) > 0:
+			if err := d.mayStorePassword(); err != nil {
+				return nil, err
+			}
+		case field.Name == directory.FieldMembers && len(values) == 0 && m.Placeholder != "":
+			values = []string{m.Placeholder}
+		}
+		if len(values) == 0 {
+			continue
+		}
+		add.Attribute(attribute.Type, values)
+		if attribute.ObjectClass != "" && !containsFold(classes, attribute.ObjectClass) {
+			classes = append(classes, attribute.ObjectClass)
+		}
+	}
+	add.Attribute(attrObjectClass, classes)
+	return add, nil
+}
+
+// Update implements [directory.Directory] by a search and one Modify, asserted and with post-read where the
+// server can do that.
+func (d *Directory) Update(ctx context.Context, kind *directory.Kind, name string, condition directory.Condition, change directory.Change) (directory.Entry, error) {
+	m := d.of(kind)
+	server, err := d.pool.server(ctx)
+	if err != nil {
+		return directory.Entry{}, d.fault(err, m)
+	}
+	if condition.OneOf != nil && !server.assertion {
+		return directory.Entry{}, lacks("assertions, which If-Match needs", oidAssertion)
+	}
+	for attempt := range maxAttempts {
+		found, err := d.find(ctx, m, name)
+		if err != nil {
+			return directory.Entry{}, err
+		}
+		current := d.decode(m, found)
+		if err := condition.Check(current); err != nil {
+			return directory.Entry{}, err
+		}
+		patch, err := change(current)
+		if err != nil {
+			return directory.Entry{}, err
+		}
+		modify, err := d.modification(m, found, current, patch)
+		if err != nil {
+			return directory.Entry{}, err
+		}
+		if len(modify.Changes) == 0 {
+			return current, nil
+		}
+		if err := m.control(modify, server, current, patch); err != nil {
+			return directory.Entry{}, err
+		}
+		result, err := do(ctx, d.pool, func(l *ldap.Conn) (*ldap.ModifyResult, error) { return l.ModifyWithResult(modify) })
+		switch {
+		case err == nil:
+			return d.updated(ctx, m, found.DN, result)
+		case hasCode(err, ldap.LDAPResultNoSuchObject):
+			return directory.Entry{}, notFound(kind.Name + "/" + name)
+		case !hasCode(err, ldap.LDAPResultAssertionFailed) && !hasCode(err, ldap.LDAPResultNoSuchAttribute):
+			return directory.Entry{}, d.taken(ctx, m, found.DN, patch, d.writeFault(err, m))
+		}
+		if !backoff(ctx, attempt) {
+			return directory.Entry{}, &directory.Error{Code: directory.Timeout, Cause: context.Cause(ctx)}
+		}
+	}
+	return directory.Entry{}, &directory.Error{Code: directory.Busy}
+}
+
+// control adds the controls that the server has a use for.
+func (m *mapping) control(modify *ldap.ModifyRequest, server *features, current directory.Entry, patch directory.Patch) error {
+	if server.assertion && current.Version.CSN != "" {
+		assertion, err := unchanged(modify.DN, current.Version.CSN)
+		if err != nil {
+			return &directory.Error{Code: directory.Internal, Cause: err}
+		}
+		modify.Controls = append(modify.Controls, assertion)
+	}
+	if server.postRead {
+		modify.Controls = append(modify.Controls, postRead(m.request))
+	}
+	if server.passwordPolicy && len(patch.Set[directory.FieldUserPassword]) > 0 {
+		modify.Controls = append(modify.Controls, ldap.NewControlBeheraPasswordPolicy())
+	}
+	return nil
+}
+
+// updated returns the entry as the server says it is after a change.
+func (d *Directory) updated(ctx context.Context, m *mapping, dn string, result *ldap.ModifyResult) (directory.Entry, error) {
+	found, err := postReadEntry(result.Controls)
+	if err == nil && found == nil {
+		found, err = d.findOne(ctx, m, m.search(dn, ldap.ScopeBaseObject, m.Filter, m.request), dn)
+	}
+	if err != nil {
+		return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was changed but could not be read.", Cause: err}
+	}
+	return d.decode(m, found), nil
+}
+
+// modification returns the request that makes a patch true, without changes where it is true already.
+func (d *Directory) modification(m *mapping, found *ldap.Entry, current directory.Entry, patch directory.Patch) (*ldap.ModifyRequest, error) {
+	modify := ldap.NewModifyRequest(found.DN, nil)
+	for i := range m.Kind.Fields {
+		field := &m.Kind.Fields[i]
+		wanted, sent := patch.Set[field.Name]
+		if !sent {
+			continue
+		}
+		attribute, raw := m.fields[i].Type, found.GetEqualFoldAttributeValues(m.fields[i].Type)
+		switch {
+		case field.Name == directory.FieldAccountLocked:
+			if err := changeLock(modify, found, current, wanted); err != nil {
+				return nil, err
+			}
+		case field.WriteOnly:
+			if err := d.mayStorePassword(); err != nil {
+				return nil, err
+			}
+			modify.Replace(attribute, wanted)
+		case field.List && field.Type == directory.Reference:
+			m.changeReferences(modify, attribute, raw, wanted)
+		case field.List:
+			if !sameSet(wanted, current.At(i)) {
+				modify.Replace(attribute, storedFrom(field.Type, wanted, raw))
+			}
+		case !slices.Equal(wanted, current.At(i)):
+			if i == m.naming {
+				return nil, &directory.Error{Code: directory.Invalid, Violations: []directory.Violation{
+					{Field: field.Name, Message: "names the entry in the directory and can't be changed"}}}
+			}
+			modify.Replace(attribute, replaceShown(raw, m.shown(found, i, raw), storedAll(field.Type, wanted)))
+		}
+	}
+	m.changeClasses(modify, found)
+	return modify, nil
+}
+
+// changeLock locks or unlocks where that changes anything.
+func changeLock(modify *ldap.ModifyRequest, found *ldap.Entry, current directory.Entry, wanted []string) error {
+	switch want := slices.Equal(wanted, []string{directory.True}); {
+	case want && !current.Locked():
+		lock(modify, found)
+	case !want && ended(found, time.Now()):
+		return &directory.Error{Code: directory.Invalid, Violations: []directory.Violation{
+			{Field: directory.FieldAccountLocked, Message: "can't be false: the account is past its end date (" + attrEndTime + ")"}}}
+	case !want && current.Locked():
+		unlock(modify, found)
+	}
+	return nil
+}
+
+// changeReferences adds and removes single values, so that a long list is not sent again. The placeholder stands
+// in while there is no other value.
+func (m *mapping) changeReferences(modify *ldap.ModifyRequest, attribute string, raw, wanted []string) {
+	wanted = slices.Clone(wanted)
+	if len(wanted) == 0 && m.Placeholder != "" {
+		wanted = []string{m.Placeholder}
+	}
+	had, want := set(raw), set(wanted)
+	gone := slices.DeleteFunc(slices.Clone(raw), func(dn string) bool { return want[dn] })
+	came := slices.DeleteFunc(wanted, func(dn string) bool { return had[dn] })
+	if len(came) > 0 {
+		modify.Add(attribute, came)
+	}
+	if len(gone) > 0 {
+		modify.Delete(attribute, gone)
+	}
+}
+
+// changeClasses adds the auxiliary class of an attribute that gets its first value, and removes that of one
+// that loses its last.
+func (m *mapping) changeClasses(modify *ldap.ModifyRequest, found *ldap.Entry) {
+	classes := found.GetEqualFoldAttributeValues(attrObjectClass)
+	after := make(map[string]bool)
+	for i, attribute := range m.fields {
+		if attribute.ObjectClass != "" {
+			used := len(found.GetEqualFoldAttributeValues(attribute.Type)) > 0
+			if at := slices.IndexFunc(modify.Changes, func(c ldap.Change) bool { return c.Modification.Type == m.fields[i].Type }); at >= 0 {
+				used = len(modify.Changes[at].Modification.Vals) > 0
+			}
+			after[attribute.ObjectClass] = after[attribute.ObjectClass] || used
+		}
+	}
+	touched := slices.Clone(modify.Changes)
+	for _, change := range touched {
+		class := m.fields[m.places[strings.ToLower(change.Modification.Type)]].ObjectClass
+		switch {
+		case class == "" || containsFold(m.ObjectClasses, class):
+		case after[class] && !containsFold(classes, class):
+			modify.Add(attrObjectClass, []string{class})
+			classes = append(slices.Clone(classes), class)
+		case !after[class] && containsFold(classes, class):
+			modify.Delete(attrObjectClass, []string{class})
+			classes = slices.DeleteFunc(slices.Clone(classes), func(c string) bool { return strings.EqualFold(c, class) })
+		}
+	}
+}
+
+// Delete implements [directory.Directory]. References go after the entry, so that a stop in between leaves
+// nothing that a repetition, or a new entry of the name, does not put right.
+func (d *Directory) Delete(ctx context.Context, kind *directory.Kind, name string, condition directory.Condition) error {
+	m := d.of(kind)
+	server, err := d.pool.server(ctx)
+	if err != nil {
+		return d.fault(err, m)
+	}
+	if condition.OneOf != nil && !server.assertion {
+		return lacks("assertions, which If-Match needs", oidAssertion)
+	}
+	for attempt := range maxAttempts {
+		found, err := d.find(ctx, m, name)
+		if directory.Is(err, directory.NotFound) && m.direct {
+			if err := d.sweep(ctx, m.dn(name)); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return err
+		}
+		current := d.decode(m, found)
+		if err := condition.Check(current); err != nil {
+			return err
+		}
+		remove := ldap.NewDelRequest(found.DN, nil)
+		if condition.OneOf != nil {
+			assertion, err := unchanged(found.DN, current.Version.CSN)
+			if err != nil {
+				return &directory.Error{Code: directory.Internal, Cause: err}
+			}
+			remove.Controls = []ldap.Control{assertion}
+		}
+		_, err = do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Del(remove) })
+		switch {
+		case err == nil:
+			return d.sweep(ctx, found.DN)
+		case !hasCode(err, ldap.LDAPResultAssertionFailed):
+			return d.writeFault(err, m)
+		}
+		if !backoff(ctx, attempt) {
+			return &directory.Error{Code: directory.Timeout, Cause: context.Cause(ctx)}
+		}
+	}
+	return &directory.Error{Code: directory.Busy}
+}
+
+// taken finds the field whose value another entry has, where that is why the server refused a write: slapo-unique
+// names no attribute.
+func (d *Directory) taken(ctx context.Context, m *mapping, dn string, patch directory.Patch, fault error) error {
+	refused, ok := fault.(*directory.Error) //nolint:errorlint // made here, not wrapped
+	if !ok || refused.Code != directory.Invalid || refused.Violations != nil || !hasCode(fault, ldap.LDAPResultConstraintViolation) {
+		return fault
+	}
+	for _, field := range m.Kind.Fields {
+		if values := patch.Set[field.Name]; field.Unique && len(values) > 0 {
+			result, err := d.search(ctx, m.searchFor(field.Name, values[0]))
+			if err == nil && slices.ContainsFunc(result.Entries, func(e *ldap.Entry) bool { return !SameDN(e.DN, dn) }) {
+				refused.Violations = append(refused.Violations, directory.Violation{Field: field.Name, Message: "is taken by another " + m.Kind.Singular})
+			}
+		}
+	}
+	return refused
+}
+
+func (d *Directory) mayStorePassword() error {
+	if d.options.HashesPasswords {
+		return nil
+	}
+	return &directory.Error{Code: directory.UnsupportedByDirectory,
+		Detail: "The directory server is not configured as hashing passwords (ldap.hashes_passwords), and they are not stored in clear."}
+}
+
+// replaceShown returns the values with the shown one replaced in its place, or left out.
+func replaceShown(raw []string, shown int, wanted []string) []string {
+	if len(raw) == 0 {
+		return wanted
+	}
+	others := slices.Clone(raw)
+	others = slices.Replace(others, shown, shown+1, wanted...)
+	seen := make(map[string]bool, len(others))
+	return slices.DeleteFunc(others, func(v string) bool {
+		again := seen[v]
+		seen[v] = true
+		return again
+	})
+}
+
+// storedFrom returns the values as LDAP writes them, the stored form where a value is one that was shown.
+func storedFrom(t directory.Type, wanted, raw []string) []string {
+	values := make([]string, len(wanted))
+	for i, value := range wanted {
+		values[i] = stored(t, value)
+		if at := slices.IndexFunc(raw, func(r string) bool { return display(t, r) == value }); at >= 0 {
+			values[i] = raw[at]
+		}
+	}
+	return values
+}
+
+func storedAll(t directory.Type, values []string) []string {
+	return storedFrom(t, values, nil)
+}
+
+func set(values []string) map[string]bool {
+	s := make(map[string]bool, len(values))
+	for _, v := range values {
+		s[v] = true
+	}
+	return s
+}
+
+func sameSet(a, b []string) bool {
+	return len(a) == len(b) && slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+func containsFold(values []string, value string) bool {
+	return slices.ContainsFunc(values, func(v string) bool { return strings.EqualFold(v, value) })
+}

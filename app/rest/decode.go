@@ -1,0 +1,120 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"rollcall/app/directory"
+)
+
+// decodePatch reads a JSON object (RFC 8259) as wanted values, by the rules of a merge patch (RFC 7396): null
+// removes. What is no JSON object is an error; whatever else is wrong becomes a fault of the patch.
+func decodePatch(body []byte, kind *directory.Kind) (directory.Patch, error) {
+	if !utf8.Valid(body) {
+		return directory.Patch{}, malformed("The body is not UTF-8.")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+		return directory.Patch{}, malformed("The body must be one JSON object.")
+	}
+	patch := directory.Patch{Set: make(map[string][]string)}
+	seen := make(map[string]bool)
+	for decoder.More() {
+		token, err := decoder.Token()
+		if err != nil {
+			return directory.Patch{}, syntaxError(err, decoder)
+		}
+		name := token.(string) // a key, or Token had failed
+		var raw json.RawMessage
+		if err := decoder.Decode(&raw); err != nil {
+			return directory.Patch{}, syntaxError(err, decoder)
+		}
+		field, known := kind.Field(name)
+		switch {
+		case seen[name]:
+			patch.Faults = append(patch.Faults, directory.Violation{Field: name, Message: "is given more than once"})
+			continue
+		case !known:
+			patch.Faults = append(patch.Faults, directory.UnknownField(kind, name))
+		default:
+			values, wrong := decodeValues(field, raw)
+			if wrong != "" {
+				patch.Faults = append(patch.Faults, directory.Violation{Field: name, Message: wrong})
+			} else {
+				patch.Set[name] = values
+			}
+		}
+		seen[name] = true
+	}
+	if _, err := decoder.Token(); err != nil {
+		return directory.Patch{}, syntaxError(err, decoder)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return directory.Patch{}, malformed("Something follows the JSON object.")
+	}
+	return patch, nil
+}
+
+// decodeValues reads the values of one field, or says what is wrong with them.
+func decodeValues(field directory.Field, raw json.RawMessage) (values []string, wrong string) {
+	if raw[0] == 'n' {
+		return nil, ""
+	}
+	if !field.List {
+		value, wrong := decodeValue(field, raw)
+		return []string{value}, wrong
+	}
+	var list []json.RawMessage
+	if raw[0] != '[' || json.Unmarshal(raw, &list) != nil {
+		return nil, "must be a list of strings"
+	}
+	for _, item := range list {
+		value, wrong := decodeValue(field, item)
+		if wrong != "" {
+			return nil, "must be a list, of which each value " + wrong
+		}
+		values = append(values, value)
+	}
+	return values, ""
+}
+
+func decodeValue(field directory.Field, raw json.RawMessage) (value, wrong string) {
+	if field.Type == directory.Boolean {
+		if s := string(raw); s == directory.True || s == directory.False {
+			return s, ""
+		}
+		return "", "must be true or false"
+	}
+	if raw[0] != '"' || json.Unmarshal(raw, &value) != nil {
+		return "", "must be a string"
+	}
+	if hasLoneSurrogate(value, raw) {
+		return "", "must not contain half of a surrogate pair"
+	}
+	return value, ""
+}
+
+// hasLoneSurrogate reports whether decoding put a U+FFFD where raw has none.
+func hasLoneSurrogate(value string, raw []byte) bool {
+	const replacement = "\uFFFD"
+	made := strings.Count(value, replacement)
+	if made == 0 {
+		return false
+	}
+	escaped := bytes.Count(bytes.ToLower(raw), []byte(`\ufffd`))
+	return made > bytes.Count(raw, []byte(replacement))+escaped
+}
+
+func malformed(detail string) error {
+	return &directory.Error{Code: directory.BadRequest, Detail: detail}
+}
+
+func syntaxError(err error, decoder *json.Decoder) error {
+	return &directory.Error{Code: directory.BadRequest, Cause: err,
+		Detail: fmt.Sprintf("The body is not valid JSON, at about byte %d.", decoder.InputOffset())}
+}

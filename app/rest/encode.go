@@ -1,0 +1,151 @@
+package rest
+
+import (
+	"encoding/json"
+	"mime"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"rollcall/app/directory"
+)
+
+// appendEntry appends an entry as JSON, its fields in the order of the kind's table. Lists are there even when
+// empty, other fields only with a value.
+func appendEntry(b []byte, entry directory.Entry) []byte {
+	b = append(b, '{')
+	first := true
+	for i := range entry.Kind.Fields {
+		field := &entry.Kind.Fields[i]
+		values := entry.At(i)
+		if field.WriteOnly || len(values) == 0 && !field.List {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = appendString(b, field.Name)
+		b = append(b, ':')
+		switch {
+		case field.List:
+			b = append(b, '[')
+			for j, value := range values {
+				if j > 0 {
+					b = append(b, ',')
+				}
+				b = appendValue(b, field.Type, value)
+			}
+			b = append(b, ']')
+		default:
+			b = appendValue(b, field.Type, values[0])
+		}
+	}
+	return append(b, '}')
+}
+
+func appendValue(b []byte, t directory.Type, value string) []byte {
+	if t == directory.Boolean {
+		return append(b, value...)
+	}
+	return appendString(b, value)
+}
+
+// appendString appends a JSON string. HTML's characters stand for themselves: nobody reads this as HTML.
+func appendString(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	from := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' && c != 0x7f {
+			continue
+		}
+		b = append(b, s[from:i]...)
+		if c == '"' || c == '\\' {
+			b = append(b, '\\', c)
+		} else {
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+		from = i + 1
+	}
+	return append(append(b, s[from:]...), '"')
+}
+
+// answerJSON answers with a document that is no entry.
+func answerJSON(w http.ResponseWriter, r *http.Request, status int, document any) error {
+	if err := acceptsJSON(r); err != nil {
+		return err
+	}
+	body, err := json.Marshal(document)
+	if err != nil {
+		return &directory.Error{Code: directory.Internal, Cause: err}
+	}
+	answerBytes(w, status, append(body, '\n'))
+	return nil
+}
+
+func answerBytes(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", typeJSON)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client has gone, or reads it
+}
+
+// acceptsJSON returns not-acceptable where Accept (RFC 9110 §12.5.1) rules JSON out.
+func acceptsJSON(r *http.Request) error {
+	accept := strings.Join(r.Header.Values("Accept"), ",")
+	if accept == "" || accept == "*/*" || accept == typeJSON {
+		return nil
+	}
+	for part := range strings.SplitSeq(accept, ",") {
+		name, parameters, err := mime.ParseMediaType(part)
+		if err != nil || name != typeJSON && name != "application/*" && name != "*/*" {
+			continue
+		}
+		if quality, err := strconv.ParseFloat(parameters["q"], 64); err != nil || quality > 0 {
+			return nil
+		}
+	}
+	return &directory.Error{Code: directory.NotAcceptable}
+}
+
+// url returns the address of a path of the API as the client reaches it. Trusted proxies say how that is.
+func (a *api) url(r *http.Request, path string) string {
+	scheme, host, prefix := "http", r.Host, ""
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if a.trusts(r) {
+		if proto := firstOf(r, "X-Forwarded-Proto"); proto == "http" || proto == "https" {
+			scheme = proto
+		}
+		if forwarded := firstOf(r, "X-Forwarded-Host"); forwarded != "" {
+			host = forwarded
+		}
+		if forwarded := firstOf(r, "X-Forwarded-Prefix"); strings.HasPrefix(forwarded, "/") {
+			prefix = strings.TrimRight(forwarded, "/")
+		}
+	}
+	return scheme + "://" + host + prefix + a.BasePath + path
+}
+
+// trusts reports whether the request comes from a trusted proxy.
+func (a *api) trusts(r *http.Request) bool {
+	remote, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	for _, proxies := range a.TrustedProxies {
+		if proxies.Contains(remote.Addr().Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+func firstOf(r *http.Request, header string) string {
+	first, _, _ := strings.Cut(r.Header.Get(header), ",")
+	return strings.TrimSpace(first)
+}

@@ -1,0 +1,300 @@
+package rest
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"rollcall/app/directory"
+)
+
+// entries are the handlers of one kind.
+type entries struct {
+	*api
+	kind *directory.Kind
+}
+
+const (
+	typeJSON       = "application/json"
+	typeMergePatch = "application/merge-patch+json"
+)
+
+func (e entries) get(w http.ResponseWriter, r *http.Request) error {
+	if err := acceptsJSON(r); err != nil {
+		return err
+	}
+	name, err := variable(r, "name")
+	if err != nil {
+		return err
+	}
+	entry, err := e.Directory.Get(r.Context(), e.kind, name)
+	if err != nil {
+		return err
+	}
+	if unmodified(r, entry) {
+		w.Header().Set("ETag", etag(entry))
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	return answerEntry(w, http.StatusOK, entry)
+}
+
+// piece is how many bytes of a list are collected before they are sent.
+const piece = 64 << 10
+
+// list streams every entry. Nothing is sent before the first is there, and what fails later breaks the answer
+// off, so that a short list never looks like a whole one.
+func (e entries) list(w http.ResponseWriter, r *http.Request) error {
+	if err := acceptsJSON(r); err != nil {
+		return err
+	}
+	control := http.NewResponseController(w)
+	body := make([]byte, 0, piece+piece/4)
+	body = append(body, '[')
+	sent := false
+	send := func() error {
+		if !sent {
+			w.Header().Set("Content-Type", typeJSON)
+			sent = true
+		}
+		_ = control.SetWriteDeadline(time.Now().Add(e.WriteTimeout)) // not every writer has deadlines
+		_, err := w.Write(body)
+		body = body[:0]
+		return err
+	}
+	separator := "\n"
+	for entry, err := range e.Directory.List(r.Context(), e.kind) {
+		if err != nil && sent {
+			exchangeOf(r).err = err
+			panic(http.ErrAbortHandler)
+		}
+		if err != nil {
+			return err
+		}
+		body = appendEntry(append(body, separator...), entry)
+		separator = ",\n"
+		if len(body) >= piece {
+			if err := send(); err != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}
+	}
+	body = append(body, "\n]\n"...)
+	_ = send() // the client has gone, or reads it
+	return nil
+}
+
+func (e entries) create(w http.ResponseWriter, r *http.Request) error {
+	patch, err := e.patchFrom(w, r, typeJSON)
+	if err != nil {
+		return err
+	}
+	entry, err := e.Directory.Create(r.Context(), e.kind, patch)
+	if err != nil {
+		return err
+	}
+	return e.answerCreated(w, r, entry)
+}
+
+// put replaces the entry or, where there is none, creates it.
+func (e entries) put(w http.ResponseWriter, r *http.Request) error {
+	name, err := variable(r, "name")
+	if err != nil {
+		return err
+	}
+	condition, err := conditionOf(r)
+	if err != nil {
+		return err
+	}
+	onlyCreate, err := ifNoneMatchAny(r)
+	if err != nil {
+		return err
+	}
+	patch, err := e.patchFrom(w, r, typeJSON)
+	if err != nil {
+		return err
+	}
+	for range 2 { // another client may create or delete it in between
+		if !onlyCreate {
+			entry, err := e.Directory.Update(r.Context(), e.kind, name, condition, e.kind.Replacement(patch))
+			if !directory.Is(err, directory.NotFound) {
+				if err != nil {
+					return err
+				}
+				return answerEntry(w, http.StatusOK, entry)
+			}
+			if condition.Given() {
+				return &directory.Error{Code: directory.Stale, Detail: "There is no such entry any more."}
+			}
+		}
+		entry, err := e.Directory.Create(r.Context(), e.kind, named(e.kind, name, patch))
+		if err == nil {
+			return e.answerCreated(w, r, entry)
+		}
+		if !directory.Is(err, directory.AlreadyExists) {
+			return err
+		}
+		if onlyCreate {
+			return &directory.Error{Code: directory.Stale, Detail: "There is such an entry already."}
+		}
+	}
+	return &directory.Error{Code: directory.Busy}
+}
+
+// named returns the patch for an entry to be created with the name in the URL.
+func named(kind *directory.Kind, name string, patch directory.Patch) directory.Patch {
+	whole := directory.Patch{Set: map[string][]string{kind.Key: {name}}, Faults: patch.Faults}
+	for field, values := range patch.Set {
+		if field == kind.Key && !slices.Equal(values, []string{name}) {
+			whole.Faults = append(slices.Clone(whole.Faults), directory.Violation{Field: field, Message: "must be the name in the URL, or be left out"})
+			continue
+		}
+		whole.Set[field] = values
+	}
+	return whole
+}
+
+func (e entries) patch(w http.ResponseWriter, r *http.Request) error {
+	name, err := variable(r, "name")
+	if err != nil {
+		return err
+	}
+	condition, err := conditionOf(r)
+	if err != nil {
+		return err
+	}
+	patch, err := e.patchFrom(w, r, typeMergePatch, typeJSON)
+	if err != nil {
+		return err
+	}
+	entry, err := e.Directory.Update(r.Context(), e.kind, name, condition, func(directory.Entry) (directory.Patch, error) { return patch, nil })
+	if err != nil {
+		return err
+	}
+	return answerEntry(w, http.StatusOK, entry)
+}
+
+func (e entries) delete(w http.ResponseWriter, r *http.Request) error {
+	name, err := variable(r, "name")
+	if err != nil {
+		return err
+	}
+	condition, err := conditionOf(r)
+	if err != nil {
+		return err
+	}
+	if err := e.Directory.Delete(r.Context(), e.kind, name, condition); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// members lists the DNs of a group's direct members, under the group's own ETag.
+func (e entries) members(w http.ResponseWriter, r *http.Request) error {
+	if err := acceptsJSON(r); err != nil {
+		return err
+	}
+	name, err := variable(r, "name")
+	if err != nil {
+		return err
+	}
+	group, err := e.Directory.Get(r.Context(), e.kind, name)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", etag(group))
+	if unmodified(r, group) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	return answerJSON(w, r, http.StatusOK, append([]string{}, group.Values(directory.FieldMembers)...))
+}
+
+func (e entries) addMember(w http.ResponseWriter, r *http.Request) error {
+	name, member, condition, err := memberOf(r)
+	if err != nil {
+		return err
+	}
+	if err := e.Directory.AddValue(r.Context(), e.kind, name, directory.FieldMembers, member, condition); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (e entries) removeMember(w http.ResponseWriter, r *http.Request) error {
+	name, member, condition, err := memberOf(r)
+	if err != nil {
+		return err
+	}
+	if err := e.Directory.RemoveValue(r.Context(), e.kind, name, directory.FieldMembers, member, condition); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// memberOf returns what a members route names: the group, and the reference to the member.
+func memberOf(r *http.Request) (group, member string, condition directory.Condition, err error) {
+	if group, err = variable(r, "name"); err != nil {
+		return
+	}
+	if member, err = variable(r, "member"); err != nil {
+		return
+	}
+	condition, err = conditionOf(r)
+	return group, mux.Vars(r)["kind"] + "/" + member, condition, err
+}
+
+func (e entries) answerCreated(w http.ResponseWriter, r *http.Request, entry directory.Entry) error {
+	w.Header().Set("Location", e.url(r, "/"+e.kind.Name+"/"+url.PathEscape(entry.Name())))
+	return answerEntry(w, http.StatusCreated, entry)
+}
+
+// patchFrom reads the request's body, which must be of one of the types.
+func (e entries) patchFrom(w http.ResponseWriter, r *http.Request, types ...string) (directory.Patch, error) {
+	if err := acceptsJSON(r); err != nil {
+		return directory.Patch{}, err
+	}
+	given, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	charset := parameters["charset"]
+	if err != nil || !slices.Contains(types, given) || charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
+		header := "Accept-Post"
+		if r.Method == http.MethodPatch {
+			header = "Accept-Patch"
+		}
+		w.Header().Set(header, strings.Join(types, ", "))
+		return directory.Patch{}, &directory.Error{Code: directory.UnsupportedMediaType}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, e.MaxBodyBytes))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return directory.Patch{}, &directory.Error{Code: directory.BodyTooLarge}
+	}
+	if err != nil {
+		return directory.Patch{}, &directory.Error{Code: directory.BadRequest, Detail: "The body could not be read to its end.", Cause: err}
+	}
+	return decodePatch(body, e.kind)
+}
+
+// variable returns a part of the path. The router leaves it escaped, so that a name may contain a slash.
+func variable(r *http.Request, name string) (string, error) {
+	value, err := url.PathUnescape(mux.Vars(r)[name])
+	if err != nil {
+		return "", &directory.Error{Code: directory.BadRequest, Detail: "The path is not properly escaped."}
+	}
+	return value, nil
+}
+
+func answerEntry(w http.ResponseWriter, status int, entry directory.Entry) error {
+	w.Header().Set("ETag", etag(entry))
+	answerBytes(w, status, append(appendEntry(make([]byte, 0, 1024), entry), '\n'))
+	return nil
+}

@@ -1,0 +1,201 @@
+package rest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"rollcall/app/directory"
+)
+
+// handler answers a request, or returns the error to answer with.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// methods are what a resource can do. HEAD and OPTIONS need no mention.
+type methods map[string]handler
+
+// exchange is what is learned of one request and its answer, for the log.
+type exchange struct {
+	id, route, caller string
+	err               error
+	usage             directory.Usage
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(r *http.Request) *exchange {
+	return r.Context().Value(exchangeKey{}).(*exchange)
+}
+
+// observed gives each request an id and logs it when it has been answered.
+func (a *api) observed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begun := time.Now()
+		x := &exchange{id: requestID(r)}
+		w.Header().Set("X-Request-Id", x.id)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		answer := &answer{ResponseWriter: w}
+		ctx := directory.WithUsage(context.WithValue(r.Context(), exchangeKey{}, x), &x.usage)
+		defer func() { a.log(r, x, answer, time.Since(begun)) }()
+		next.ServeHTTP(answer, r.WithContext(ctx))
+	})
+}
+
+// log writes the one line of a request. It names no query, body or header: any may hold a secret.
+func (a *api) log(r *http.Request, x *exchange, answer *answer, took time.Duration) {
+	level := logrus.InfoLevel
+	if answer.status >= http.StatusInternalServerError {
+		level = logrus.ErrorLevel
+	}
+	if !a.Log.IsLevelEnabled(level) {
+		return
+	}
+	fields := logrus.Fields{
+		"request_id": x.id, "method": r.Method, "route": x.route, "status": answer.status,
+		"duration_ms": milliseconds(took), "ldap_operations": x.usage.Operations(), "ldap_ms": milliseconds(x.usage.Time()),
+	}
+	if x.caller != "" {
+		fields["caller"] = x.caller
+	}
+	if x.err != nil {
+		fields["error"] = x.err.Error()
+	}
+	a.Log.WithFields(fields).Log(level, "request")
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// recovered answers a panic with a problem and logs where it came from.
+func (a *api) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			cause := recover()
+			if cause == nil {
+				return
+			}
+			if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(cause)
+			}
+			a.Log.WithField("request_id", exchangeOf(r).id).Errorf("panic: %v\n%s", cause, debug.Stack())
+			if w.(*answer).status != 0 {
+				panic(http.ErrAbortHandler)
+			}
+			a.refuse(w, r, &directory.Error{Code: directory.Internal})
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// routed serves a resource by its methods (RFC 9110 §9).
+func (a *api) routed(route string, methods methods) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		exchangeOf(r).route = route
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		handle, ok := methods[method]
+		if ok {
+			if err := handle(w, r); err != nil {
+				a.refuse(w, r, err)
+			}
+			return
+		}
+		w.Header().Set("Allow", methods.allowed())
+		if method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		a.refuse(w, r, &directory.Error{Code: directory.MethodNotAllowed})
+	})
+}
+
+func (m methods) allowed() string {
+	names := []string{http.MethodOptions}
+	for name := range m {
+		names = append(names, name)
+		if name == http.MethodGet {
+			names = append(names, http.MethodHead)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+func (a *api) noSuchRoute(w http.ResponseWriter, r *http.Request) {
+	a.refuse(w, r, &directory.Error{Code: directory.NoSuchRoute})
+}
+
+// bounded gives the request its deadline. One that may write is not given up because its client has gone.
+func (a *api) bounded(next handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		ctx := r.Context()
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			ctx = context.WithoutCancel(ctx)
+		}
+		ctx, cancel := context.WithTimeout(ctx, a.RequestTimeout)
+		defer cancel()
+		return next(w, r.WithContext(ctx))
+	}
+}
+
+// authenticated finds out who is calling, by HTTP Basic (RFC 7617).
+func (a *api) authenticated(next handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		login, password, ok := r.BasicAuth()
+		if !ok {
+			return &directory.Error{Code: directory.CredentialsRequired}
+		}
+		caller, err := a.Authenticate(r.Context(), login, password)
+		if err != nil {
+			return err
+		}
+		exchangeOf(r).caller = caller.Login
+		return next(w, r.WithContext(directory.WithCaller(r.Context(), caller)))
+	}
+}
+
+// requestID returns the client's X-Request-Id where it is fit to be logged, else a new one.
+func requestID(r *http.Request) string {
+	id := r.Header.Get("X-Request-Id")
+	sane := func(c rune) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("-_.:/+=", c)
+	}
+	if id == "" || len(id) > 128 || strings.ContainsFunc(id, func(c rune) bool { return !sane(c) }) {
+		return rand.Text()
+	}
+	return id
+}
+
+// answer remembers the status of what it answers.
+type answer struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (a *answer) Write(b []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	return a.ResponseWriter.Write(b)
+}
+
+// Unwrap is for [http.ResponseController].
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }

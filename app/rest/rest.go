@@ -1,0 +1,129 @@
+// Package rest puts HTTP in front of a [directory.Directory]. It is the only package that knows HTTP: it maps
+// requests to calls, entries to JSON, and errors to problem documents (RFC 9457).
+package rest
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/sirupsen/logrus"
+
+	"rollcall/app/directory"
+)
+
+// Options say what the API serves, and within which limits.
+type Options struct {
+	// Directory is the outermost of the chain: whatever comes over HTTP goes through it.
+	Directory directory.Directory
+	// Kinds are the collections, each at its name.
+	Kinds []*directory.Kind
+	// Authenticate returns the caller with a name and password.
+	Authenticate func(ctx context.Context, login, password string) (directory.Caller, error)
+	// Ready reports whether the directory server can be reached.
+	Ready func(ctx context.Context) error
+	// Version is the program's.
+	Version string
+	// BasePath is what every path starts with: "", or as "/api".
+	BasePath string
+	// TrustedProxies may say, by X-Forwarded-Proto, -Host and -Prefix, what the client asked for.
+	TrustedProxies []netip.Prefix
+	// RequestTimeout is how long a request may take, but for a list, whose every step has its own time.
+	RequestTimeout time.Duration
+	// WriteTimeout is how long a client may take to read one piece of a list.
+	WriteTimeout time.Duration
+	// MaxBodyBytes is the largest request body.
+	MaxBodyBytes int64
+	Log          *logrus.Logger
+}
+
+type api struct {
+	Options
+}
+
+// New returns the handler of the whole API.
+func New(o Options) http.Handler {
+	a := &api{o}
+	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
+	router.NotFoundHandler = http.HandlerFunc(a.noSuchRoute)
+	for path, resource := range a.resources() {
+		router.Handle(o.BasePath+path, a.routed(o.BasePath+path, resource))
+	}
+	return a.observed(a.recovered(router))
+}
+
+// resources are all paths and what may be done there.
+func (a *api) resources() map[string]methods {
+	resources := map[string]methods{
+		"/":              {http.MethodGet: a.bounded(a.index)},
+		"/healthz":       {http.MethodGet: a.bounded(a.healthy)},
+		"/readyz":        {http.MethodGet: a.bounded(a.ready)},
+		"/errors":        {http.MethodGet: a.bounded(a.listErrors)},
+		"/errors/{code}": {http.MethodGet: a.bounded(a.getError)},
+	}
+	for _, kind := range a.Kinds {
+		e := entries{a, kind}
+		resources["/"+kind.Name] = methods{
+			http.MethodGet:  a.authenticated(e.list),
+			http.MethodPost: a.bounded(a.authenticated(e.create)),
+		}
+		resources["/"+kind.Name+"/{name}"] = methods{
+			http.MethodGet:    a.bounded(a.authenticated(e.get)),
+			http.MethodPut:    a.bounded(a.authenticated(e.put)),
+			http.MethodPatch:  a.bounded(a.authenticated(e.patch)),
+			http.MethodDelete: a.bounded(a.authenticated(e.delete)),
+		}
+		if _, ok := kind.Field(directory.FieldMembers); ok {
+			resources["/"+kind.Name+"/{name}/members"] = methods{
+				http.MethodGet: a.bounded(a.authenticated(e.members)),
+			}
+			resources["/"+kind.Name+"/{name}/members/{kind:"+a.kindNames()+"}/{member}"] = methods{
+				http.MethodPut:    a.bounded(a.authenticated(e.addMember)),
+				http.MethodDelete: a.bounded(a.authenticated(e.removeMember)),
+			}
+		}
+	}
+	return resources
+}
+
+func (a *api) kindNames() string {
+	names := make([]string, len(a.Kinds))
+	for i, kind := range a.Kinds {
+		names[i] = kind.Name
+	}
+	return strings.Join(names, "|")
+}
+
+// index says what this is and where to go.
+func (a *api) index(w http.ResponseWriter, r *http.Request) error {
+	links := map[string]string{"errors": a.url(r, "/errors"), "health": a.url(r, "/healthz"), "readiness": a.url(r, "/readyz")}
+	for _, kind := range a.Kinds {
+		links[kind.Name] = a.url(r, "/"+kind.Name)
+	}
+	return answerJSON(w, r, http.StatusOK, struct {
+		Name    string            `json:"name"`
+		Version string            `json:"version"`
+		Login   string            `json:"login"`
+		Links   map[string]string `json:"links"`
+	}{"Rollcall", a.Version, "HTTP Basic", links})
+}
+
+// healthy answers as long as the process does.
+func (a *api) healthy(w http.ResponseWriter, r *http.Request) error {
+	return answerJSON(w, r, http.StatusOK, status{"ok"})
+}
+
+// ready answers when the directory server does.
+func (a *api) ready(w http.ResponseWriter, r *http.Request) error {
+	if err := a.Ready(r.Context()); err != nil {
+		return err
+	}
+	return answerJSON(w, r, http.StatusOK, status{"ready"})
+}
+
+type status struct {
+	Status string `json:"status"`
+}

@@ -1,0 +1,220 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestValues checks one key at a time. A want of "" means that the value is good;
+// otherwise it is how the only fault goes on after the key and its place.
+func TestValues(t *testing.T) {
+	const (
+		listen = "must be address:port"
+		base   = "must be empty or like /api"
+		proxy  = "must be an address or a CIDR range"
+		server = "must be ldap://host:port"
+		entry  = "must be a DN"
+		schema = "must be a name from the LDAP schema"
+		field  = "must be the name of a field"
+		tree   = "must be an LDAP filter"
+		zero   = "must be more than 0s"
+		below  = "must not be negative"
+		size   = "must be from 1024 to 1073741824"
+	)
+	for _, test := range []struct{ key, value, want string }{
+		{"server.listen", `":8080"`, ""},
+		{"server.listen", `"[::1]:8080"`, ""},
+		{"server.listen", `"rollcall_1.example.org:0"`, ""},
+		{"server.listen", `"8080"`, listen},
+		{"server.listen", `""`, listen},
+		{"server.listen", `"localhost"`, listen},
+		{"server.listen", `"localhost:"`, listen},
+		{"server.listen", `"localhost:http"`, listen},
+		{"server.listen", `"localhost:65536"`, listen},
+		{"server.listen", `"::1:80"`, listen},
+		{"server.listen", `"http://localhost:80"`, listen},
+		{"server.listen", `"two words:80"`, listen},
+
+		{"server.base_path", `""`, ""},
+		{"server.base_path", "/api", ""},
+		{"server.base_path", "/directory/v1.2_~-", ""},
+		{"server.base_path", "/", base},
+		{"server.base_path", "api", base},
+		{"server.base_path", "/api/", base},
+		{"server.base_path", "/a//b", base},
+		{"server.base_path", "/a/../b", base},
+		{"server.base_path", "/.", base},
+		{"server.base_path", "/a b", base},
+		{"server.base_path", "/a%2Fb", base},
+		{"server.base_path", "/{name}", base},
+		{"server.base_path", "/a?b", base},
+		{"server.base_path", `"/a\n"`, base},
+
+		{"server.trusted_proxies", "[10.0.0.0/8, 192.0.2.1, '2001:db8::/32', '::1']", ""},
+		{"server.trusted_proxies", "[0.0.0.0/0]", ""},
+		{"server.trusted_proxies", "[proxy.example.org]", "[0]: " + proxy},
+		{"server.trusted_proxies", "['::1', 10.0.0.0/33]", "[1]: " + proxy},
+		{"server.trusted_proxies", "[10.1.2.3/8]", "[0]: 10.1.2.3/8 has bits beyond its mask: write 10.0.0.0/8"},
+		{"server.trusted_proxies", "['::1', '::1']", `[1]: "::1" is given twice`},
+
+		{"server.request_timeout", "29s", ""},
+		{"server.request_timeout", "30s", "30s must be shorter than server.write_timeout, which is 30s"},
+		{"server.request_timeout", "0s", zero},
+		{"server.read_header_timeout", "-1s", zero},
+		{"server.read_timeout", "0s", zero},
+		{"server.write_timeout", "10001ms", ""},
+		{"server.idle_timeout", "0s", zero},
+		{"server.shutdown_timeout", "0s", zero},
+		{"server.max_body_bytes", "1024", ""},
+		{"server.max_body_bytes", "0", size},
+		{"server.max_body_bytes", "-1", size},
+		{"server.max_header_bytes", "1073741825", size},
+
+		{"ldap.url", "ldap://ldap.example.org:389", ""},
+		{"ldap.url", "ldap://[::1]:389", ""},
+		{"ldap.url", "ldap://127.0.0.1:1", ""},
+		{"ldap.url", "ldap://ldap.example.org", server},
+		{"ldap.url", "ldap://ldap.example.org:0", server},
+		{"ldap.url", "ldap://:389", server},
+		{"ldap.url", "ldaps://ldap.example.org:636", server},
+		{"ldap.url", "ldap.example.org:389", server},
+		{"ldap.url", "LDAP://ldap.example.org:389", server},
+		{"ldap.url", "ldap://ldap.example.org:389/", server},
+		{"ldap.url", "ldap://ldap.example.org:389/dc=example", server},
+		{"ldap.url", "ldap://me:secret@ldap.example.org:389", server},
+		{"ldap.url", "ldap://%zz:389", server},
+
+		{"ldap.base_dn", "dc=example,dc=org", ""},
+		{"ldap.base_dn", "o=Acme Ltd", ""},
+		{"ldap.base_dn", "example.org", entry},
+		{"ldap.base_dn", "dc=example dc=org,", entry},
+		{"ldap.bind_dn", `'cn=O''Brien\, "Jr",dc=org'`, entry},
+		{"ldap.bind_dn", `'cn=O''Brien\, \"Jr\" \+\3b名前+uid=x, 2.5.4.3=y'`, ""},
+		{"ldap.bind_dn", "cn=a,,dc=b", entry},
+		{"ldap.bind_dn", "cn=,dc=b", entry},
+		{"ldap.bind_dn", "rollcall", entry},
+		{"ldap.timeout", "0s", zero},
+		{"ldap.connections", "64", ""},
+		{"ldap.connections", "0", "must be from 1 to 64, not 0"},
+		{"ldap.connections", "65", "must be from 1 to 64, not 65"},
+		{"ldap.exclusive_connections", "0", "must be from 1 to 256, not 0"},
+		{"ldap.max_connection_age", "0s", zero},
+		{"ldap.page_size", "0", "must be from 1 to 100000, not 0"},
+		{"ldap.max_message_bytes", "0", size},
+
+		{"embedded.dir", `""`, "is missing"},
+
+		{"auth.login_field", "mail", ""},
+		{"auth.login_field", `""`, field},
+		{"auth.freshness", "0s", ""},
+		{"auth.freshness", "-1s", below},
+		{"auth.password_memory", "0s", ""},
+		{"auth.password_memory", "-1s", below},
+		{"auth.admin_group", "Directory admins", ""},
+		{"auth.admin_group", `""`, "is missing"},
+		{"auth.admin_group", "cn=admins,", entry},
+		{"auth.protected", "['cn=a', 'CN=A']", `[1]: "CN=A" is given twice`},
+		{"auth.protected", "[a]", "[0]: " + entry},
+
+		{"log.level", "trace", ""},
+		{"log.level", "INFO", "must be one of error, warn, info, debug, trace"},
+		{"log.format", "xml", "must be one of json, text"},
+
+		{"users.container", `""`, ""},
+		{"users.container", "ou=people,ou=staff", ""},
+		{"users.container", "people", entry},
+		{"users.container", "ou=people,DC=example,dc=net", `is relative to ldap.base_dn: leave "dc=example,dc=net" off its end`},
+		{"users.container", "dc=example,dc=net", "is relative to ldap.base_dn"},
+		{"users.key", `""`, field},
+		{"users.key", "employeeNumber", ""},
+		{"groups.naming_attribute", "two words", schema},
+		{"groups.naming_attribute", "2.5.4.3", ""},
+		{"groups.placeholder", `""`, "is missing"},
+		{"groups.placeholder", "placeholder", entry},
+		{"groups.placeholder", "cn=x,dc=example,dc=net", "is relative to ldap.base_dn"},
+		{"hosts.object_classes", "[]", "must hold at least one class"},
+		{"hosts.object_classes", "[top, '']", "[1]: " + schema},
+		{"hosts.object_classes", "[device, Device]", `[1]: "Device" is given twice`},
+		{"hosts.filter", "(objectClass=device)", ""},
+		{"hosts.filter", `"(&(a=b)(!(c=d\\28\\29)))"`, ""},
+		{"hosts.filter", "objectClass=device", tree},
+		{"hosts.filter", "(a=b)(c=d)", tree},
+		{"hosts.filter", "((a=b)", tree},
+		{"hosts.filter", "(a=b))", tree},
+		{"hosts.filter", "a)(b=c", tree},
+		{"hosts.filter", "()", tree},
+
+		{"users.attributes", "[{field: cn, attribute: uid}, {field: uid, attribute: cn}]", ""},
+		{"users.attributes", "[{attribute: uid}]", "[0].field: " + field},
+		{"users.attributes", "[{field: cn}]", "[0].attribute: " + schema},
+		{"users.attributes", "[{field: cn, attribute: a}, {field: CN, attribute: b}]", `[1].field: "CN" is given twice`},
+		{"users.attributes", "[{field: a, attribute: cn}, {field: b, attribute: CN}]", `[1].attribute: "CN" is given twice`},
+		{"hosts.fields", "[{name: rack, attribute: acmeRack, object_class: acmeHost}]", ""},
+		{"hosts.fields", "[{attribute: acmeRack}]", "[0].name: " + field},
+		{"hosts.fields", "[{name: rack}]", "[0].attribute: " + schema},
+		{"hosts.fields", "[{name: rack, attribute: a, object_class: 'x y'}]", "[0].object_class: " + schema},
+		{"hosts.fields", "[{name: a b, attribute: a}]", "[0].name: " + field},
+		{"hosts.fields", "[{name: rack, attribute: a}, {name: rack, attribute: b}]", `[1].name: "rack" is given twice`},
+		{"hosts.fields", "[{name: a, attribute: rack}, {name: b, attribute: rack}]", `[1].attribute: "rack" is given twice`},
+		{"hosts.fields", "[{name: a, attribute: b, required: true, read_only: true}]", "[0]: cannot be both required and read_only"},
+	} {
+		t.Run(test.key+" "+test.value, func(t *testing.T) {
+			section, key, _ := strings.Cut(test.key, ".")
+			variables := []string{"ROLLCALL_LDAP_BASE_DN=dc=example,dc=net"}
+			switch test.key {
+			case "ldap.url", "ldap.bind_dn":
+				variables = append(slices.Clone(production), "ROLLCALL_EMBEDDED_ENABLED=false")
+				variables = slices.DeleteFunc(variables, func(v string) bool { return strings.HasPrefix(v, variable(test.key)+"=") })
+			case "ldap.base_dn":
+				variables = nil
+			}
+			_, err := load(t, section+":\n  "+key+": "+test.value, variables...)
+			if test.want == "" {
+				wantFaults(t, err)
+				return
+			}
+			if err == nil {
+				t.Fatal("no error")
+			}
+			item, what, found := strings.Cut(test.want, ": ")
+			if !found || !strings.HasPrefix(item, "[") {
+				item, what = "", test.want
+			}
+			path, rest, _ := strings.Cut(err.Error(), " (")
+			_, got, _ := strings.Cut(rest, ":2): ")
+			if path != test.key+item || !strings.HasPrefix(got, what) || strings.Contains(got, "\n") {
+				t.Errorf("got  %s\nwant %s%s (…): %s", err, test.key, item, what)
+			}
+		})
+	}
+}
+
+func TestWriteTimeoutMustBePositive(t *testing.T) {
+	_, err := load(t, "server: {write_timeout: 0s}")
+	wantFaults(t, err,
+		"server.request_timeout (default): 10s must be shorter than server.write_timeout, which is 0s",
+		"server.write_timeout (FILE:1): must be more than 0s, not 0s")
+}
+
+func TestAFieldAndAnAttributeAreClaimedOnce(t *testing.T) {
+	_, err := load(t, `
+users:
+  attributes:
+    - {field: mail, attribute: badge}
+  fields:
+    - {name: mail, attribute: x}
+    - {name: badge, attribute: badge}
+`)
+	wantFaults(t, err,
+		`users.fields[0].name (FILE:6): "mail" is given twice`,
+		`users.fields[1].attribute (FILE:6): "badge" is given twice`)
+}
+
+func TestOneDirectoryOnly(t *testing.T) {
+	_, err := load(t, "ldap: {url: 'ldap://localhost:389', bind_dn: cn=x, bind_password: y}")
+	const why = " (FILE:1): is given, but embedded.enabled is true and brings a server of its own: " +
+		"set embedded.enabled to false, or leave "
+	wantFaults(t, err,
+		"ldap.url"+why+"ldap.url out", "ldap.bind_dn"+why+"ldap.bind_dn out", "ldap.bind_password"+why+"ldap.bind_password out")
+}

@@ -1,0 +1,163 @@
+// Package config reads Rollcall's configuration, strictly: what it does not
+// understand is an error, and all errors are reported together.
+//
+// base.yaml names every key and says what it means. The environment's file, a
+// file of the deployment's own and ROLLCALL_… variables override it, in this
+// order.
+package config
+
+import (
+	"errors"
+	"time"
+)
+
+// Config is the effective configuration. base.yaml describes the keys.
+type Config struct {
+	// Environment is development, testing or production.
+	Environment string `mapstructure:"-"`
+
+	Server   Server   `mapstructure:"server"`
+	LDAP     LDAP     `mapstructure:"ldap"`
+	Embedded Embedded `mapstructure:"embedded"`
+	Auth     Auth     `mapstructure:"auth"`
+	Log      Log      `mapstructure:"log"`
+	Users    Kind     `mapstructure:"users"`
+	Groups   Groups   `mapstructure:"groups"`
+	Hosts    Kind     `mapstructure:"hosts"`
+
+	settings map[string]setting
+}
+
+// Server is the HTTP side.
+type Server struct {
+	Listen            string        `mapstructure:"listen"`
+	BasePath          string        `mapstructure:"base_path"`
+	TrustedProxies    []string      `mapstructure:"trusted_proxies"` // addresses and CIDR ranges
+	RequestTimeout    time.Duration `mapstructure:"request_timeout"`
+	ReadHeaderTimeout time.Duration `mapstructure:"read_header_timeout"`
+	ReadTimeout       time.Duration `mapstructure:"read_timeout"`
+	WriteTimeout      time.Duration `mapstructure:"write_timeout"`
+	IdleTimeout       time.Duration `mapstructure:"idle_timeout"`
+	ShutdownTimeout   time.Duration `mapstructure:"shutdown_timeout"`
+	MaxBodyBytes      int64         `mapstructure:"max_body_bytes"`
+	MaxHeaderBytes    int64         `mapstructure:"max_header_bytes"`
+}
+
+// LDAP is the directory to connect to. When Embedded.Enabled is true, URL,
+// BindDN and BindPassword are empty and BaseDN may be; else none of them is.
+type LDAP struct {
+	URL                  string        `mapstructure:"url"` // ldap://host:port
+	BaseDN               string        `mapstructure:"base_dn"`
+	BindDN               string        `mapstructure:"bind_dn"`
+	BindPassword         Secret        `mapstructure:"bind_password"`
+	Timeout              time.Duration `mapstructure:"timeout"` // of one operation
+	Connections          int           `mapstructure:"connections"`
+	ExclusiveConnections int           `mapstructure:"exclusive_connections"`
+	MaxConnectionAge     time.Duration `mapstructure:"max_connection_age"`
+	PageSize             int           `mapstructure:"page_size"` // entries
+	MaxMessageBytes      int64         `mapstructure:"max_message_bytes"`
+}
+
+// Embedded is the private LDAP server.
+type Embedded struct {
+	Enabled bool   `mapstructure:"enabled"`
+	Dir     string `mapstructure:"dir"`
+	Sample  bool   `mapstructure:"sample"`
+}
+
+// Auth says who may do what.
+type Auth struct {
+	LoginField     string        `mapstructure:"login_field"`
+	Freshness      time.Duration `mapstructure:"freshness"`       // 0: read every time
+	PasswordMemory time.Duration `mapstructure:"password_memory"` // 0: never remember
+	AdminGroup     string        `mapstructure:"admin_group"`     // a name or a DN
+	Protected      []string      `mapstructure:"protected" separator:";"`
+}
+
+// Log says what to log, how and where.
+type Log struct {
+	Level  string `mapstructure:"level"`  // error, warn, info, debug or trace
+	Format string `mapstructure:"format"` // json or text
+	File   string `mapstructure:"file"`   // empty: standard error
+}
+
+// Kind says where the entries of one kind live and how they look.
+type Kind struct {
+	Container       string      `mapstructure:"container"` // relative to LDAP.BaseDN
+	Deep            bool        `mapstructure:"deep"`
+	Key             string      `mapstructure:"key"` // a field
+	NamingAttribute string      `mapstructure:"naming_attribute"`
+	ObjectClasses   []string    `mapstructure:"object_classes"`
+	Filter          string      `mapstructure:"filter"` // empty: the last of ObjectClasses
+	Attributes      []Attribute `mapstructure:"attributes"`
+	Fields          []Field     `mapstructure:"fields"`
+}
+
+// Groups is the kind that has members.
+type Groups struct {
+	Kind        `mapstructure:",squash"`
+	Placeholder string `mapstructure:"placeholder"` // relative to LDAP.BaseDN
+}
+
+// Attribute keeps a field in another attribute than usual.
+type Attribute struct {
+	Field     string `mapstructure:"field"`
+	Attribute string `mapstructure:"attribute"`
+}
+
+// Field is an additional field of a kind.
+type Field struct {
+	Name        string `mapstructure:"name"`
+	Attribute   string `mapstructure:"attribute"`
+	List        bool   `mapstructure:"list"`
+	Required    bool   `mapstructure:"required"`
+	ReadOnly    bool   `mapstructure:"read_only"`
+	ObjectClass string `mapstructure:"object_class"` // auxiliary class that brings the attribute
+	Description string `mapstructure:"description"`
+}
+
+// Secret is a text that shows as *** wherever it is printed or marshalled.
+// Convert it to a string to use it.
+type Secret string
+
+const hidden = "***"
+
+// String returns ***.
+func (Secret) String() string { return hidden }
+
+// GoString returns ***.
+func (Secret) GoString() string { return hidden }
+
+// MarshalText returns ***.
+func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// Options say where to read from.
+type Options struct {
+	File    string   // the deployment's own file; empty: none
+	Environ []string // NAME=value, as from os.Environ; ROLLCALL_ENV picks the environment
+}
+
+// Load reads and checks the configuration. Its error holds every problem there
+// is, one a line, and no secret. The Config is never nil, but with an error it
+// is good for Print only.
+func Load(o Options) (*Config, error) {
+	l := newLoader()
+	l.embedded("base.yaml", "default")
+	environment := l.environment(o.Environ)
+	if environment != "" {
+		l.embedded(environment+".yaml", environment+".yaml")
+	}
+	if o.File != "" {
+		l.file(o.File)
+	}
+	l.variables(o.Environ)
+
+	c := &Config{Environment: environment, settings: l.settings}
+	if err := l.viper.UnmarshalExact(c, exactTypes); err != nil {
+		l.faults = append(l.faults, err)
+	}
+	for _, p := range c.problems() {
+		l.complain(p)
+	}
+	return c, errors.Join(l.faults...)
+}

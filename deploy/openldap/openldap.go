@@ -1,0 +1,156 @@
+// Package openldap holds the files that a Rollcall directory server starts from: slapd's
+// configuration, the schema it adds, and the first entries. They are templates with ${NAME}
+// placeholders; the functions here fill them in.
+package openldap
+
+import (
+	_ "embed"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// DefaultSuffix is the top of the tree when Values names none.
+const DefaultSuffix = "dc=example,dc=org"
+
+// SchemaFile is the name under which slapd.conf includes Schema, in the folder Values.Dir.
+const SchemaFile = "openssh-lpk.schema"
+
+// Argon2 is the cost of one password hash. The zero value means DefaultArgon2.
+type Argon2 struct {
+	MemoryKiB int
+	Passes    int
+}
+
+// DefaultArgon2 takes about 130 ms on one core of a small server. It is what OWASP's password
+// storage advice asks of argon2id, with a third pass because slapd's argon2 is argon2i.
+var DefaultArgon2 = Argon2{MemoryKiB: 19456, Passes: 3}
+
+// CheapArgon2 is for tests, and for passwords that are random anyway.
+var CheapArgon2 = Argon2{MemoryKiB: 8, Passes: 1}
+
+// Values fill the placeholders.
+type Values struct {
+	Suffix              string   // DN of the top entry; DefaultSuffix when empty
+	Dir                 string   // slapd's folder, with the schema file and a folder "data"; slapd's working folder when empty
+	SchemaDir           string   // where core.schema and its siblings are
+	ModuleDir           string   // where slapd's modules are; empty when everything is built in
+	BuiltIn             []string // modules that this slapd has built in, and so must not load
+	Argon2              Argon2   // cost of new passwords
+	ServicePasswordHash string   // userPassword of the service account, as {SCHEME}hash
+}
+
+var (
+	//go:embed slapd.conf
+	config string
+	//go:embed base.ldif
+	base string
+	//go:embed sample.ldif
+	sample string
+	//go:embed openssh-lpk.schema
+	schema string
+)
+
+// Config returns slapd.conf. It fails when a value cannot be quoted there.
+func Config(v Values) (string, error) {
+	var kept strings.Builder
+	for line := range strings.Lines(config) {
+		if module, ok := loads(line); ok && (v.ModuleDir == "" || slices.Contains(v.BuiltIn, module)) {
+			continue
+		}
+		if v.ModuleDir == "" && strings.HasPrefix(line, "modulepath ") {
+			continue
+		}
+		kept.WriteString(line)
+	}
+	return Fill(kept.String(), v)
+}
+
+// Modules lists the modules that slapd.conf loads.
+func Modules() []string {
+	var modules []string
+	for line := range strings.Lines(config) {
+		if module, ok := loads(line); ok {
+			modules = append(modules, module)
+		}
+	}
+	return modules
+}
+
+func loads(line string) (module string, ok bool) {
+	fields := strings.Fields(line)
+	if len(fields) < 2 || fields[0] != "moduleload" {
+		return "", false
+	}
+	return fields[1], true
+}
+
+// Schema returns the text of SchemaFile.
+func Schema() string { return schema }
+
+// Base returns the LDIF of the entries that every Rollcall directory begins with: the
+// containers, the service account, the placeholder of empty groups and the password policy.
+// It fails when the suffix is not made of dc= parts.
+func Base(v Values) (string, error) { return Fill(base, v) }
+
+// Sample returns the LDIF of the development directory, to be loaded by slapadd after Base:
+// 20 users (admin with the password "admin", alice with "alice-password"), 6 groups, 5 hosts.
+func Sample(v Values) (string, error) { return Fill(sample, v) }
+
+// ServiceDN is the account that the API binds as.
+func ServiceDN(suffix string) string { return "cn=rollcall,ou=services," + suffix }
+
+// PlaceholderDN is the entry that stands in for the member of an empty group.
+func PlaceholderDN(suffix string) string { return "cn=placeholder,ou=services," + suffix }
+
+var (
+	placeholder = regexp.MustCompile(`\$\{\w+\}`)
+	dcSuffix    = regexp.MustCompile(`^dc=([A-Za-z0-9-]+)(,dc=[A-Za-z0-9-]+)*$`)
+	unsafe      = regexp.MustCompile(`[[:cntrl:]"\\]`)
+)
+
+// Fill replaces the placeholders of a text: ${SUFFIX}, ${DC} (the value of the suffix's first
+// part), ${DIR}, ${SCHEMA_DIR}, ${MODULE_DIR}, ${ARGON2_KIB}, ${ARGON2_PASSES} and
+// ${SERVICE_PASSWORD_HASH}. It fails on an unknown or empty one, and on a value that could
+// break out of its line or its quotes.
+func Fill(text string, v Values) (string, error) {
+	if v.Suffix == "" {
+		v.Suffix = DefaultSuffix
+	}
+	if v.Dir == "" {
+		v.Dir = "."
+	}
+	if v.Argon2 == (Argon2{}) {
+		v.Argon2 = DefaultArgon2
+	}
+	values := map[string]string{
+		"${SUFFIX}":                v.Suffix,
+		"${DIR}":                   v.Dir,
+		"${SCHEMA_DIR}":            v.SchemaDir,
+		"${MODULE_DIR}":            v.ModuleDir,
+		"${ARGON2_KIB}":            strconv.Itoa(v.Argon2.MemoryKiB),
+		"${ARGON2_PASSES}":         strconv.Itoa(v.Argon2.Passes),
+		"${SERVICE_PASSWORD_HASH}": v.ServicePasswordHash,
+	}
+	if dc := dcSuffix.FindStringSubmatch(v.Suffix); dc != nil {
+		values["${DC}"] = dc[1]
+	}
+	var failed error
+	filled := placeholder.ReplaceAllStringFunc(text, func(name string) string {
+		value := values[name]
+		switch {
+		case failed != nil:
+		case value == "":
+			failed = fmt.Errorf("openldap: no value for %s (suffix %q)", name, v.Suffix)
+		case unsafe.MatchString(value):
+			failed = fmt.Errorf("openldap: %s cannot be %q: control characters, quotes and backslashes are not allowed", name, value)
+		}
+		return value
+	})
+	if failed != nil {
+		return "", failed
+	}
+	return filled, nil
+}

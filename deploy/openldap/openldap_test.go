@@ -1,0 +1,72 @@
+package openldap
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var values = Values{SchemaDir: "/schema", ModuleDir: "/modules", ServicePasswordHash: "{ARGON2}$argon2i$x"}
+
+func TestFillsEveryPlaceholder(t *testing.T) {
+	for name, render := range map[string]func(Values) (string, error){"config": Config, "base": Base, "sample": Sample} {
+		text, err := render(values)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if strings.Contains(text, "${SUFFIX}") || !strings.Contains(text, DefaultSuffix) {
+			t.Errorf("%s: suffix not filled in", name)
+		}
+	}
+	base, err := Base(Values{Suffix: "dc=corp,dc=test", ServicePasswordHash: "{X}y"})
+	if err != nil || !strings.Contains(base, "\ndc: corp\n") {
+		t.Errorf("dc not derived from the suffix: %v", err)
+	}
+}
+
+func TestRefusesWhatBreaksOut(t *testing.T) {
+	for name, change := range map[string]func(*Values){
+		"newline in suffix":        func(v *Values) { v.Suffix = "dc=a\nrootpw x" },
+		"quote in schema folder":   func(v *Values) { v.SchemaDir = `/a"b` },
+		"backslash in module path": func(v *Values) { v.ModuleDir = `/a\b` },
+		"tab in folder":            func(v *Values) { v.Dir = "/a\tb" },
+		"no schema folder":         func(v *Values) { v.SchemaDir = "" },
+	} {
+		v := values
+		change(&v)
+		if text, err := Config(v); err == nil {
+			t.Errorf("%s: accepted:\n%s", name, text)
+		}
+	}
+	for name, v := range map[string]Values{
+		"newline in hash":  {ServicePasswordHash: "{X}y\npwdAttribute: cn"},
+		"no hash":          {},
+		"suffix not of dc": {Suffix: "o=acme", ServicePasswordHash: "{X}y"},
+	} {
+		if text, err := Base(v); err == nil {
+			t.Errorf("%s: accepted:\n%s", name, text)
+		}
+	}
+	if _, err := Fill("x ${NOBODY}", values); err == nil {
+		t.Error("unknown placeholder accepted")
+	}
+}
+
+func TestLeavesOutBuiltInModules(t *testing.T) {
+	if got := Modules(); len(got) != 8 || got[0] != "back_mdb" {
+		t.Fatalf("modules: %q", got)
+	}
+	v := values
+	v.BuiltIn = []string{"back_mdb", "unique"}
+	text, err := Config(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if regexp.MustCompile(`moduleload (back_mdb|unique)\b`).MatchString(text) || !strings.Contains(text, "moduleload refint") {
+		t.Errorf("wrong modules in\n%s", text)
+	}
+	v.ModuleDir = ""
+	if text, err = Config(v); err != nil || strings.Contains(text, "\nmodule") {
+		t.Errorf("modules without a module folder: %v\n%s", err, text)
+	}
+}

@@ -1,0 +1,393 @@
+// Rollcall is a REST API for an LDAP directory of users, groups and hosts.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"rollcall/app/auth"
+	"rollcall/app/client"
+	"rollcall/app/directory"
+	"rollcall/app/ldapdir"
+	"rollcall/app/rest"
+	"rollcall/app/slapd"
+	"rollcall/config"
+	"rollcall/deploy/openldap"
+)
+
+// version is set by the linker.
+var version = "development"
+
+func main() {
+	if err := command().ExecuteContext(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var file string
+	load := func() (*config.Config, error) {
+		return config.Load(config.Options{File: file, Environ: os.Environ()})
+	}
+	root := &cobra.Command{
+		Use:           "rollcall",
+		Short:         "A REST API for an LDAP directory of users, groups and hosts",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().StringVar(&file, "config", "", "a configuration file, laid on top of the environment's")
+	root.AddCommand(&cobra.Command{
+		Use:   "serve",
+		Short: "Serve the API until told to stop (ROLLCALL_ENV picks the environment, production if unset)",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load()
+			if err != nil {
+				return fmt.Errorf("the configuration is not right:\n%w", err)
+			}
+			return run(cmd.Context(), c, cmd.OutOrStdout())
+		},
+	}, &cobra.Command{
+		Use:   "config",
+		Short: "Print the effective configuration, and where each value comes from",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, faults := load()
+			if err := c.Print(cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			return faults
+		},
+	}, &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version) },
+	}, healthcheck(load))
+	return root
+}
+
+func healthcheck(load func() (*config.Config, error)) *cobra.Command {
+	var address string
+	cmd := &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Ask a running server whether it is well; exit 1 when it is not",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if address == "" {
+				c, err := load()
+				if err != nil {
+					return err
+				}
+				address = localURL(c.Server.Listen) + c.Server.BasePath
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
+			defer cancel()
+			_, err := (&client.Client{URL: address}).Call(ctx, http.MethodGet, "/healthz", nil, nil)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&address, "url", "", "where the server is; by default where the configuration says")
+	return cmd
+}
+
+// run serves the API until a signal comes, then lets the requests in flight end.
+func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	log, closeLog, err := newLog(c.Log)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Server.Listen)
+	if err != nil {
+		return fmt.Errorf("%w; server.listen names another address", err)
+	}
+	defer func() { _ = listener.Close() }()
+
+	var private *slapd.Server
+	if c.Embedded.Enabled {
+		if private, err = startPrivate(ctx, c); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stopPrivate(private, c.Server.ShutdownTimeout)) }()
+	}
+	options, err := ldapOptions(c)
+	if err != nil {
+		return err
+	}
+	ldapDirectory, err := ldapdir.New(options)
+	if err != nil {
+		return err
+	}
+	defer ldapDirectory.Close()
+	authenticator := auth.New(ldapDirectory, auth.Options{
+		AdminGroup: c.Auth.AdminGroup, Freshness: c.Auth.Freshness, PasswordMemory: c.Auth.PasswordMemory,
+	})
+	protected := directory.NewProtected(authenticator.Watch(ldapDirectory), directory.Protection{
+		AdminGroup: c.Auth.AdminGroup, Entries: c.Auth.Protected, SameDN: ldapdir.SameDN,
+	})
+	handler := rest.New(rest.Options{
+		Directory: directory.NewGuarded(directory.NewChecked(protected)), Kinds: kindsOf(options.Mappings),
+		Authenticate: authenticator.Basic, Ready: ldapDirectory.Ready, Version: version,
+		BasePath: c.Server.BasePath, TrustedProxies: prefixes(c.Server.TrustedProxies),
+		RequestTimeout: c.Server.RequestTimeout, WriteTimeout: c.Server.WriteTimeout, MaxBodyBytes: c.Server.MaxBodyBytes, Log: log,
+	})
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: c.Server.ReadHeaderTimeout, ReadTimeout: c.Server.ReadTimeout,
+		WriteTimeout: c.Server.WriteTimeout, IdleTimeout: c.Server.IdleTimeout,
+		MaxHeaderBytes: int(c.Server.MaxHeaderBytes), ErrorLog: stdlog.New(warnings{log}, "", 0),
+	}
+	announce(out, c, listener.Addr().String(), private)
+	return serve(ctx, stop, server, listener, private, c.Server.ShutdownTimeout)
+}
+
+// serve serves until the context ends, the server fails or the private directory dies.
+func serve(ctx context.Context, stop func(), server *http.Server, listener net.Listener, private *slapd.Server, patience time.Duration) error {
+	var died <-chan struct{}
+	if private != nil {
+		died = private.Done()
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	var ended error
+	select {
+	case ended = <-failed:
+		return ended
+	case <-died:
+		ended = private.Err()
+	case <-ctx.Done():
+	}
+	stop() // a second Ctrl-C ends it at once
+	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if err := server.Shutdown(shutdown); err != nil {
+		ended = errors.Join(ended, fmt.Errorf("requests were cut off after server.shutdown_timeout: %w", err), server.Close())
+	}
+	return ended
+}
+
+// startPrivate starts the private directory server and points the configuration at it.
+func startPrivate(ctx context.Context, c *config.Config) (*slapd.Server, error) {
+	o := slapd.Options{Dir: c.Embedded.Dir}
+	if c.Embedded.Sample {
+		seed, err := openldap.Sample(openldap.Values{Suffix: openldap.DefaultSuffix})
+		if err != nil {
+			return nil, err
+		}
+		o.Seed = seed
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	server, err := slapd.Start(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	c.LDAP.URL, c.LDAP.BaseDN = server.URL(), server.Suffix()
+	c.LDAP.BindDN, c.LDAP.BindPassword = server.ServiceDN(), config.Secret(server.ServicePassword())
+	return server, nil
+}
+
+func stopPrivate(server *slapd.Server, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return server.Stop(ctx)
+}
+
+// ldapOptions unpacks the configuration for ldapdir.
+func ldapOptions(c *config.Config) (ldapdir.Options, error) {
+	o := ldapdir.Options{
+		URL: c.LDAP.URL, BaseDN: c.LDAP.BaseDN, BindDN: c.LDAP.BindDN, BindPassword: string(c.LDAP.BindPassword),
+		Timeout: c.LDAP.Timeout, Connections: c.LDAP.Connections, ExclusiveConnections: c.LDAP.ExclusiveConnections,
+		MaxConnectionAge: c.LDAP.MaxConnectionAge, PageSize: uint32(c.LDAP.PageSize), MaxMessageBytes: c.LDAP.MaxMessageBytes, //nolint:gosec // config checks its range
+		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords, LoginField: c.Auth.LoginField,
+	}
+	var problems []error
+	for _, k := range []struct {
+		table directory.Kind
+		kind  config.Kind
+	}{{directory.Users(), c.Users}, {directory.Groups(), c.Groups.Kind}, {directory.Hosts(), c.Hosts}} {
+		mapping, err := mappingOf(k.table, k.kind, c.LDAP.BaseDN)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		if k.table.Name == directory.KindGroups {
+			mapping.Placeholder = below(c.Groups.Placeholder, c.LDAP.BaseDN)
+		}
+		o.Mappings = append(o.Mappings, mapping)
+	}
+	return o, errors.Join(problems...)
+}
+
+func mappingOf(table directory.Kind, c config.Kind, base string) (ldapdir.Mapping, error) {
+	attributes := map[string]ldapdir.Attribute{}
+	for _, a := range c.Attributes {
+		attributes[a.Field] = ldapdir.Attribute{Type: a.Attribute, ObjectClass: a.ObjectClass}
+	}
+	var more []directory.Field
+	for _, f := range c.Fields {
+		more = append(more, directory.Field{Name: f.Name, List: f.List, Required: f.Required, ReadOnly: f.ReadOnly, Description: f.Description})
+		attributes[f.Name] = ldapdir.Attribute{Type: f.Attribute, ObjectClass: f.ObjectClass}
+	}
+	kind, err := directory.NewKind(table, c.Key, more...)
+	if err != nil {
+		return ldapdir.Mapping{}, err
+	}
+	container := base
+	if c.Container != "" {
+		container = below(c.Container, base)
+	}
+	return ldapdir.Mapping{
+		Kind: kind, Container: container, Deep: c.Deep, NamingAttribute: c.NamingAttribute,
+		ObjectClasses: c.ObjectClasses, Filter: c.Filter, Attributes: attributes,
+	}, nil
+}
+
+// below returns the DN of a relative one, "" for "".
+func below(relative, base string) string {
+	if relative == "" {
+		return ""
+	}
+	return relative + "," + base
+}
+
+func kindsOf(mappings []ldapdir.Mapping) []*directory.Kind {
+	kinds := make([]*directory.Kind, len(mappings))
+	for i, m := range mappings {
+		kinds[i] = m.Kind
+	}
+	return kinds
+}
+
+// prefixes reads addresses and ranges that config has found right.
+func prefixes(proxies []string) []netip.Prefix {
+	var all []netip.Prefix
+	for _, proxy := range proxies {
+		if prefix, err := netip.ParsePrefix(proxy); err == nil {
+			all = append(all, prefix)
+		} else if address, err := netip.ParseAddr(proxy); err == nil {
+			all = append(all, netip.PrefixFrom(address, address.BitLen()))
+		}
+	}
+	return all
+}
+
+// announce says where the API is and how to log in.
+func announce(out io.Writer, c *config.Config, address string, private *slapd.Server) {
+	url := localURL(address) + c.Server.BasePath
+	_, _ = fmt.Fprintf(out, "Rollcall %s, %s environment\n  listens on   %s\n", version, c.Environment, url)
+	if private == nil {
+		_, _ = fmt.Fprintf(out, "  directory    %s, %s\n", c.LDAP.URL, c.LDAP.BaseDN)
+		return
+	}
+	_, _ = fmt.Fprintf(out, "  directory    %s, a private OpenLDAP that keeps its data in %s\n", private.URL(), c.Embedded.Dir)
+	if c.Embedded.Sample {
+		_, _ = fmt.Fprintf(out, "  log in as    admin with the password admin (HTTP Basic)\n\n  curl -u admin:admin %s/users/alice\n\n", url)
+	}
+}
+
+// localURL returns where a server that listens on the address is reached from this machine.
+func localURL(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "http://" + listen
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// newLog returns the log and what closes it.
+func newLog(c config.Log) (*logrus.Logger, func(), error) {
+	level, err := logrus.ParseLevel(c.Level)
+	if err != nil {
+		return nil, nil, err
+	}
+	log := logrus.New()
+	log.SetLevel(level)
+	if c.Format == "json" {
+		log.SetFormatter(&logrus.JSONFormatter{})
+	}
+	if c.File == "" {
+		return log, func() {}, nil
+	}
+	file := &logFile{path: c.File}
+	if err := file.reopen(); err != nil {
+		return nil, nil, err
+	}
+	log.SetOutput(file)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for range hangups {
+			if err := file.reopen(); err != nil {
+				log.WithError(err).Error("the log file could not be reopened; the old one stays in use")
+			}
+		}
+	})
+	return log, func() {
+		signal.Stop(hangups)
+		close(hangups)
+		watching.Wait()
+		_ = file.Close()
+	}, nil
+}
+
+// logFile is a file that can be moved away by whoever rotates logs: reopening makes a new one in its place.
+type logFile struct {
+	path  string
+	mutex sync.Mutex
+	*os.File
+}
+
+func (f *logFile) reopen() error {
+	file, err := os.OpenFile(filepath.Clean(f.path), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if f.File != nil {
+		_ = f.File.Close()
+	}
+	f.File = file
+	return nil
+}
+
+// Write implements [io.Writer].
+func (f *logFile) Write(b []byte) (int, error) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	return f.File.Write(b)
+}
+
+// warnings is where net/http writes what goes wrong before there is a request.
+type warnings struct{ log *logrus.Logger }
+
+// Write implements [io.Writer].
+func (w warnings) Write(b []byte) (int, error) {
+	w.log.Warn(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
