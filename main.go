@@ -188,9 +188,9 @@ func serve(ctx context.Context, stop func(), server *http.Server, listener net.L
 
 // startPrivate starts the private directory server and points the configuration at it.
 func startPrivate(ctx context.Context, c *config.Config) (*slapd.Server, error) {
-	o := slapd.Options{Dir: c.Embedded.Dir}
+	o := slapd.Options{Dir: c.Embedded.Dir, Suffix: c.LDAP.BaseDN}
 	if c.Embedded.Sample {
-		seed, err := openldap.Sample(openldap.Values{Suffix: openldap.DefaultSuffix})
+		seed, err := openldap.Sample(openldap.Values{Suffix: c.LDAP.BaseDN})
 		if err != nil {
 			return nil, err
 		}
@@ -204,6 +204,7 @@ func startPrivate(ctx context.Context, c *config.Config) (*slapd.Server, error) 
 	}
 	c.LDAP.URL, c.LDAP.BaseDN = server.URL(), server.Suffix()
 	c.LDAP.BindDN, c.LDAP.BindPassword = server.ServiceDN(), config.Secret(server.ServicePassword())
+	c.LDAP.PasswordPolicy, c.LDAP.HashesPasswords = "cn=default,ou=policies", true
 	return server, nil
 }
 

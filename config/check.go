@@ -40,12 +40,14 @@ func (c *Config) problems() []problem {
 		{"ldap.page_size", between(c.LDAP.PageSize, 1, 100_000)},
 		{"ldap.max_message_bytes", between(c.LDAP.MaxMessageBytes, kibi, gibi)},
 
+		{"ldap.password_policy", c.relative(c.LDAP.PasswordPolicy)},
+
 		{"embedded.dir", required("embedded.dir", c.Embedded.Dir)},
 
 		{"auth.login_field", fieldName(c.Auth.LoginField)},
 		{"auth.freshness", notNegative(c.Auth.Freshness)},
 		{"auth.password_memory", notNegative(c.Auth.PasswordMemory)},
-		{"auth.admin_group", first(required("auth.admin_group", c.Auth.AdminGroup), nameOrDN(c.Auth.AdminGroup))},
+		{"auth.admin_group", first(required("auth.admin_group", c.Auth.AdminGroup), optional(c.Auth.AdminGroup, dn))},
 
 		{"log.level", oneOf(c.Log.Level, "error", "warn", "info", "debug", "trace")},
 		{"log.format", oneOf(c.Log.Format, "json", "text")},
@@ -77,7 +79,8 @@ func (c *Config) kindProblems(section string, k Kind) []problem {
 		path := fmt.Sprintf("%s.attributes[%d]", section, i)
 		all = append(all,
 			problem{path + ".field", first(fieldName(a.Field), seenField.again(a.Field))},
-			problem{path + ".attribute", first(schemaName(a.Attribute), seenAttribute.again(a.Attribute))})
+			problem{path + ".attribute", first(schemaName(a.Attribute), seenAttribute.again(a.Attribute))},
+			problem{path + ".object_class", optional(a.ObjectClass, schemaName)})
 	}
 	for i, f := range k.Fields {
 		path := fmt.Sprintf("%s.fields[%d]", section, i)
@@ -295,13 +298,6 @@ func fieldName(text string) string {
 func dn(text string) string {
 	if !dnSyntax.MatchString(text) {
 		return fmt.Sprintf("must be a DN such as ou=people,dc=example,dc=org, not %q", text)
-	}
-	return ""
-}
-
-func nameOrDN(text string) string {
-	if strings.Contains(text, "=") {
-		return dn(text)
 	}
 	return ""
 }

@@ -103,6 +103,9 @@ func TestValues(t *testing.T) {
 		{"ldap.page_size", "0", "must be from 1 to 100000, not 0"},
 		{"ldap.max_message_bytes", "0", size},
 
+		{"ldap.password_policy", "cn=default,ou=policies", ""},
+		{"ldap.password_policy", "default", entry},
+
 		{"embedded.dir", `""`, "is missing"},
 
 		{"auth.login_field", "mail", ""},
@@ -111,7 +114,7 @@ func TestValues(t *testing.T) {
 		{"auth.freshness", "-1s", below},
 		{"auth.password_memory", "0s", ""},
 		{"auth.password_memory", "-1s", below},
-		{"auth.admin_group", "Directory admins", ""},
+		{"auth.admin_group", "admins", entry},
 		{"auth.admin_group", `""`, "is missing"},
 		{"auth.admin_group", "cn=admins,", entry},
 		{"auth.protected", "['cn=a', 'CN=A']", `[1]: "CN=A" is given twice`},
@@ -124,7 +127,7 @@ func TestValues(t *testing.T) {
 		{"users.container", `""`, ""},
 		{"users.container", "ou=people,ou=staff", ""},
 		{"users.container", "people", entry},
-		{"users.container", "ou=people,DC=example,dc=net", `is relative to ldap.base_dn: leave "dc=example,dc=net" off its end`},
+		{"users.container", "ou=people,DC=example,dc=net", `is relative to ldap.base_dn: leave "dc=Example,dc=net" off its end`},
 		{"users.container", "dc=example,dc=net", "is relative to ldap.base_dn"},
 		{"users.key", `""`, field},
 		{"users.key", "employeeNumber", ""},
@@ -148,6 +151,7 @@ func TestValues(t *testing.T) {
 		{"users.attributes", "[{field: cn, attribute: uid}, {field: uid, attribute: cn}]", ""},
 		{"users.attributes", "[{attribute: uid}]", "[0].field: " + field},
 		{"users.attributes", "[{field: cn}]", "[0].attribute: " + schema},
+		{"users.attributes", "[{field: cn, attribute: cn, object_class: a b}]", "[0].object_class: " + schema},
 		{"users.attributes", "[{field: cn, attribute: a}, {field: CN, attribute: b}]", `[1].field: "CN" is given twice`},
 		{"users.attributes", "[{field: a, attribute: cn}, {field: b, attribute: CN}]", `[1].attribute: "CN" is given twice`},
 		{"hosts.fields", "[{name: rack, attribute: acmeRack, object_class: acmeHost}]", ""},
@@ -161,7 +165,7 @@ func TestValues(t *testing.T) {
 	} {
 		t.Run(test.key+" "+test.value, func(t *testing.T) {
 			section, key, _ := strings.Cut(test.key, ".")
-			variables := []string{"ROLLCALL_LDAP_BASE_DN=dc=example,dc=net"}
+			variables := []string{"ROLLCALL_LDAP_BASE_DN=dc=Example,dc=net"}
 			switch test.key {
 			case "ldap.url", "ldap.bind_dn":
 				variables = append(slices.Clone(production), "ROLLCALL_EMBEDDED_ENABLED=false")
@@ -195,6 +199,12 @@ func TestWriteTimeoutMustBePositive(t *testing.T) {
 	wantFaults(t, err,
 		"server.request_timeout (default): 10s must be shorter than server.write_timeout, which is 0s",
 		"server.write_timeout (FILE:1): must be more than 0s, not 0s")
+}
+
+func TestWithoutABaseDNThereIsNothingToLeaveOff(t *testing.T) {
+	_, err := load(t, "users: {container: 'ou=people,'}")
+	wantFaults(t, err,
+		`users.container (FILE:1): must be a DN such as ou=people,dc=example,dc=org, not "ou=people,"`)
 }
 
 func TestAFieldAndAnAttributeAreClaimedOnce(t *testing.T) {

@@ -56,6 +56,8 @@ type LDAP struct {
 	MaxConnectionAge     time.Duration `mapstructure:"max_connection_age"`
 	PageSize             int           `mapstructure:"page_size"` // entries
 	MaxMessageBytes      int64         `mapstructure:"max_message_bytes"`
+	PasswordPolicy       string        `mapstructure:"password_policy"` // relative to BaseDN
+	HashesPasswords      bool          `mapstructure:"hashes_passwords"`
 }
 
 // Embedded is the private LDAP server.
@@ -70,7 +72,7 @@ type Auth struct {
 	LoginField     string        `mapstructure:"login_field"`
 	Freshness      time.Duration `mapstructure:"freshness"`       // 0: read every time
 	PasswordMemory time.Duration `mapstructure:"password_memory"` // 0: never remember
-	AdminGroup     string        `mapstructure:"admin_group"`     // a name or a DN
+	AdminGroup     string        `mapstructure:"admin_group"`     // a DN
 	Protected      []string      `mapstructure:"protected" separator:";"`
 }
 
@@ -103,6 +105,8 @@ type Groups struct {
 type Attribute struct {
 	Field     string `mapstructure:"field"`
 	Attribute string `mapstructure:"attribute"`
+	// ObjectClass is the auxiliary class that brings the attribute.
+	ObjectClass string `mapstructure:"object_class"`
 }
 
 // Field is an additional field of a kind.

@@ -66,7 +66,7 @@ var (
 		"ROLLCALL_LDAP_BASE_DN=dc=example,dc=org",
 		"ROLLCALL_LDAP_BIND_DN=cn=rollcall,dc=example,dc=org",
 		"ROLLCALL_LDAP_BIND_PASSWORD=hunter2",
-		"ROLLCALL_AUTH_ADMIN_GROUP=admins",
+		"ROLLCALL_AUTH_ADMIN_GROUP=cn=admins,dc=example",
 	}
 )
 
@@ -219,7 +219,7 @@ users:
     - {name: badgeNumber, attribute: acmeBadge, list: true, required: true, object_class: acmePerson, description: A Badge}
     - {name: hired, attribute: acmeHired, read_only: true}
 `)
-	if diff := cmp.Diff([]Attribute{{"displayName", "gecosName"}}, c.Users.Attributes); diff != "" {
+	if diff := cmp.Diff([]Attribute{{Field: "displayName", Attribute: "gecosName"}}, c.Users.Attributes); diff != "" {
 		t.Errorf("attributes (-want +got):\n%s", diff)
 	}
 	want := []Field{

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/viper"
 	"pgregory.net/rapid"
 )
 
@@ -18,6 +19,7 @@ func TestFilesAreReadStrictly(t *testing.T) {
 		{"unknown section", "colour: {}", "colour (FILE:1): unknown key"},
 		{"mistyped section", "ladp: {}", "ladp (FILE:1): unknown key; did you mean ldap?"},
 		{"mistyped key", "ldap: {timeuot: 5s}", "ldap.timeuot (FILE:1): unknown key; did you mean timeout?"},
+		{"mistyped key without a value", "ldap:\n  timeuot:", "ldap.timeuot (FILE:2): unknown key; did you mean timeout?"},
 		{"a key in capitals", "ldap: {Timeout: 5s}", "ldap.Timeout (FILE:1): unknown key; did you mean timeout?"},
 		{"a section in capitals", "LDAP: {timeout: 5s}", "LDAP (FILE:1): unknown key; did you mean ldap?"},
 		{"a dotted key", "ldap.timeout: 5s", "ldap.timeout (FILE:1): unknown key; write timeout: below ldap:"},
@@ -73,7 +75,8 @@ func TestFilesAreReadStrictly(t *testing.T) {
 		{"an anchor", "ldap: {bind_password: &abc def}", "ldap.bind_password (FILE:1): " + anchors},
 		{"an anchor on a section", "log: &log {}", "log (FILE:1): " + anchors},
 		{"an anchor on nothing", "log: &log", "log (FILE:1): " + anchors},
-		{"an alias", "log: {level: *other}",
+		{"an alias", "&log log: {level: *log}", "log.level (FILE:1): " + anchors},
+		{"an alias without an anchor", "log: {level: *other}",
 			"FILE: an alias without an anchor: put a value that begins with * in quotes"},
 		{"a tag", "ldap: {bind_password: !abc def}", "ldap.bind_password (FILE:1): must be text: put it in quotes"},
 		{"broken YAML", "ldap: [", "FILE: yaml: line 1: did not find expected node content"},
@@ -107,7 +110,7 @@ func TestAnUnreadFileIsNoReasonToMissItsKeys(t *testing.T) {
 		"- ldap":   "FILE:1: must hold keys with values",
 		"ldap: []": "ldap (FILE:1): must hold keys with values",
 	} {
-		_, err := Load(Options{File: write(t, text), Environ: []string{"ROLLCALL_AUTH_ADMIN_GROUP=admins"}})
+		_, err := Load(Options{File: write(t, text), Environ: []string{"ROLLCALL_AUTH_ADMIN_GROUP=cn=admins,dc=example"}})
 		wantFaults(t, err, want)
 	}
 }
@@ -117,6 +120,24 @@ func TestAGoodValueMendsABrokenOneBelowIt(t *testing.T) {
 	wantFaults(t, err,
 		`ldap.connections (FILE:1): must be a whole number such as 10, not "many"`,
 		`ldap.connections (ROLLCALL_LDAP_CONNECTIONS): must be from 1 to 64, not 65`)
+}
+
+func TestABrokenValueHidesWhatIsWrongBelowIt(t *testing.T) {
+	_, err := load(t, "ldap: {connections: 65}", "ROLLCALL_LDAP_CONNECTIONS=")
+	wantFaults(t, err,
+		`ldap.connections (ROLLCALL_LDAP_CONNECTIONS): has no value: give it one, or unset the variable`)
+}
+
+func TestViperConvertsNothing(t *testing.T) {
+	for path, value := range map[string]any{
+		"ldap.page_size": "5", "users.deep": 1, "log.file": 5, "ldap.timeout": "5s", "auth.protected": "cn=a,cn=b",
+	} {
+		v := viper.New()
+		v.Set(path, value)
+		if err := v.UnmarshalExact(&Config{}, exactTypes); err == nil {
+			t.Errorf("%s: %#v was let through", path, value)
+		}
+	}
 }
 
 func FuzzFile(f *testing.F) {

@@ -158,7 +158,7 @@ func TestSecretFilesThatCannotBeUsed(t *testing.T) {
 			"ROLLCALL_LDAP_BIND_PASSWORD is set too: unset one of them"},
 	} {
 		t.Run(test.rule, func(t *testing.T) {
-			_, err := load(t, "", test.variables...)
+			_, err := load(t, "", append(test.variables, outside...)...)
 			wantFaults(t, err, name+": "+test.want)
 		})
 	}

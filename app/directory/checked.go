@@ -35,7 +35,6 @@ func (c *Checked) Resolve(ctx context.Context, reference string) (Entry, error) 
 
 // Create checks that the fields are right and that none is missing.
 func (c *Checked) Create(ctx context.Context, kind *Kind, patch Patch) (Entry, error) {
-	kind.fillDefaults(patch.Set)
 	checked, err := c.check(ctx, kind, patch, NewEntry(kind), true)
 	if err != nil {
 		return Entry{}, err
@@ -135,6 +134,9 @@ func (c *Checked) check(ctx context.Context, kind *Kind, patch Patch, current En
 		if _, known := kind.Field(name); !known && !faulty[name] {
 			violations = append(violations, UnknownField(kind, name))
 		}
+	}
+	if creating {
+		kind.fillDefaults(checked.Set)
 	}
 	return checked, invalid(violations)
 }
