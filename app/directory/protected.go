@@ -47,8 +47,8 @@ func (p *Protected) Update(ctx context.Context, kind *Kind, name string, conditi
 		if err != nil {
 			return Patch{}, err
 		}
-		lost, err := p.lost(ctx, current, patch)
-		if err != nil || len(lost) == 0 {
+		lost, err := p.loss(ctx, current, patch)
+		if err != nil || len(lost.gone) == 0 {
 			return patch, err
 		}
 		if !held {
@@ -57,8 +57,8 @@ func (p *Protected) Update(ctx context.Context, kind *Kind, name string, conditi
 			}
 			held = true
 		}
-		undo = func(ctx context.Context) error { return p.giveBack(ctx, current, lost) }
-		return patch, p.mustRemain(ctx, lost)
+		undo = func(ctx context.Context) error { return p.giveBack(ctx, current, lost.gone) }
+		return patch, p.oneUnlocked(ctx, lost.left)
 	})
 	if err != nil || undo == nil {
 		return entry, err
@@ -82,8 +82,7 @@ func (p *Protected) RemoveValue(ctx context.Context, kind *Kind, name, field, va
 		return p.Directory.RemoveValue(ctx, kind, name, field, value, condition)
 	}
 	_, err = p.Update(ctx, kind, name, condition, func(current Entry) (Patch, error) {
-		rest := slices.DeleteFunc(slices.Clone(current.Values(field)), p.is(value))
-		return Patch{Set: map[string][]string{field: rest}}, nil
+		return Patch{Set: map[string][]string{field: without(current.Values(field), p.is(value))}}, nil
 	})
 	return err
 }
@@ -125,40 +124,37 @@ func (p *Protected) Delete(ctx context.Context, kind *Kind, name string, conditi
 	return err
 }
 
-// lost returns the DNs that the patch takes away from the unlocked members of the admin group.
-func (p *Protected) lost(ctx context.Context, current Entry, patch Patch) ([]string, error) {
+// loss is what a patch takes away from the admin group.
+type loss struct {
+	// gone are the members that it removes or locks, left the members that there are then.
+	gone, left []string
+}
+
+// loss returns what the patch takes away from the admin group, nothing where gone is empty.
+func (p *Protected) loss(ctx context.Context, current Entry, patch Patch) (loss, error) {
 	switch current.Kind.Name {
 	case KindGroups:
 		members, sent := patch.Set[FieldMembers]
 		if !sent || !p.same(current.DN(), p.protection.AdminGroup) {
-			return nil, nil
+			return loss{}, nil
 		}
-		return slices.DeleteFunc(slices.Clone(current.Values(FieldMembers)), func(dn string) bool {
-			return slices.ContainsFunc(members, p.is(dn))
-		}), nil
+		return loss{gone: without(current.Values(FieldMembers), p.among(members)), left: members}, nil
 	case KindUsers:
 		if locking := slices.Equal(patch.Set[FieldAccountLocked], []string{True}); !locking || current.Locked() {
-			return nil, nil
+			return loss{}, nil
 		}
 		group, err := p.admins(ctx)
 		if err != nil || !slices.ContainsFunc(group.Values(FieldMembers), p.is(current.DN())) {
-			return nil, err
+			return loss{}, err
 		}
-		return []string{current.DN()}, nil
+		return loss{gone: []string{current.DN()}, left: without(group.Values(FieldMembers), p.is(current.DN()))}, nil
 	}
-	return nil, nil
+	return loss{}, nil
 }
 
-// mustRemain returns last-admin unless the admin group has an unlocked member beside those that are lost.
-func (p *Protected) mustRemain(ctx context.Context, lost []string) error {
-	group, err := p.admins(ctx)
-	if err != nil {
-		return err
-	}
-	for _, dn := range group.Values(FieldMembers) {
-		if slices.ContainsFunc(lost, p.is(dn)) {
-			continue
-		}
+// oneUnlocked returns last-admin unless one of the members is a user who can log in.
+func (p *Protected) oneUnlocked(ctx context.Context, members []string) error {
+	for _, dn := range members {
 		member, err := p.Resolve(ctx, dn)
 		if Is(err, NotFound) {
 			continue
@@ -175,7 +171,10 @@ func (p *Protected) mustRemain(ctx context.Context, lost []string) error {
 
 // verify looks again after an admin was taken away, and undoes it where none is left.
 func (p *Protected) verify(ctx context.Context, undo func(context.Context) error) error {
-	err := p.mustRemain(ctx, nil)
+	group, err := p.admins(ctx)
+	if err == nil {
+		err = p.oneUnlocked(ctx, group.Values(FieldMembers))
+	}
 	if err == nil {
 		return nil
 	}
@@ -186,14 +185,14 @@ func (p *Protected) verify(ctx context.Context, undo func(context.Context) error
 }
 
 // giveBack makes those that an update took away admins again.
-func (p *Protected) giveBack(ctx context.Context, entry Entry, lost []string) error {
+func (p *Protected) giveBack(ctx context.Context, entry Entry, gone []string) error {
 	if entry.Kind.Name == KindUsers {
 		_, err := p.Directory.Update(ctx, entry.Kind, entry.Name(), Condition{}, func(Entry) (Patch, error) {
 			return Patch{Set: map[string][]string{FieldAccountLocked: {False}}}, nil
 		})
 		return err
 	}
-	for _, dn := range lost {
+	for _, dn := range gone {
 		if err := p.AddValue(ctx, entry.Kind, entry.Name(), FieldMembers, dn, Condition{}); err != nil {
 			return err
 		}
@@ -227,4 +226,13 @@ func (p *Protected) same(a, b string) bool { return b != "" && p.protection.Same
 // is returns a function that reports whether a DN names the same entry as this one.
 func (p *Protected) is(dn string) func(string) bool {
 	return func(other string) bool { return p.same(dn, other) }
+}
+
+// among returns a function that reports whether a DN names the same entry as one of these.
+func (p *Protected) among(dns []string) func(string) bool {
+	return func(other string) bool { return slices.ContainsFunc(dns, p.is(other)) }
+}
+
+func without(dns []string, unwanted func(string) bool) []string {
+	return slices.DeleteFunc(slices.Clone(dns), unwanted)
 }

@@ -15,30 +15,28 @@ import (
 // conn is a connection to the server and what the pool knows of it.
 type conn struct {
 	*ldap.Conn
+	pool *pool
 	wire *wire
 	born time.Time
-	// timeouts counts operations in a row that got no answer in time. go-ldap gives up on the operation and
-	// goes on using the connection, which may be dead.
-	timeouts atomic.Int32
+	// unanswered counts operations in a row that got no answer. go-ldap gives up on the operation after a while
+	// and goes on using the connection, which may be dead.
+	unanswered atomic.Int32
 
 	mutex sync.Mutex
-	// pending counts operations that still run, abandoned ones included.
-	pending int
-	retired bool
-	// closed counts the connections that are not closed yet.
-	closed *sync.WaitGroup
+	// running counts operations, abandoned ones included; awaited those that somebody waits for.
+	running, awaited int
+	retired, closed  bool
 }
 
-// maxTimeouts in a row, and a connection is taken for dead.
-const maxTimeouts = 2
+// maxUnanswered operations in a row, and a connection is taken for dead.
+const maxUnanswered = 2
 
 // usable reports whether new operations may go over the connection.
-func (c *conn) usable(maxAge time.Duration) bool {
-	return !c.dead() && time.Since(c.born) < maxAge
-}
-
-func (c *conn) dead() bool {
-	return c.IsClosing() || c.wire.broken.Load() || c.timeouts.Load() >= maxTimeouts
+func (c *conn) usable() bool {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return !c.retired && !c.IsClosing() && !c.wire.broken.Load() && c.unanswered.Load() < maxUnanswered &&
+		time.Since(c.born) < c.pool.options.MaxConnectionAge
 }
 
 // begin counts an operation in, and reports whether the connection still takes any.
@@ -46,15 +44,24 @@ func (c *conn) begin() bool {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if !c.retired {
-		c.pending++
+		c.running++
+		c.awaited++
 	}
 	return !c.retired
 }
 
+// end counts an operation out.
 func (c *conn) end() {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	c.pending--
+	c.running--
+}
+
+// leave counts out somebody who waited for an operation.
+func (c *conn) leave() {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.awaited--
 	c.closeIfIdle()
 }
 
@@ -62,14 +69,11 @@ func (c *conn) end() {
 func (c *conn) busy() bool {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	return c.pending > 0
+	return c.running > 0
 }
 
-// retire closes the connection when its operations have ended, or at once where it is dead.
+// retire closes the connection as soon as nobody waits for an operation on it.
 func (c *conn) retire() {
-	if c.dead() {
-		_ = c.wire.Close()
-	}
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	c.retired = true
@@ -77,12 +81,15 @@ func (c *conn) retire() {
 }
 
 func (c *conn) closeIfIdle() {
-	if c.retired && c.pending == 0 {
-		go func() {
-			_ = c.Close()
-			c.closed.Done()
-		}()
+	if !c.retired || c.awaited > 0 || c.closed {
+		return
 	}
+	c.closed = true
+	_ = c.wire.Close() // ends what was abandoned, and a write that stalls
+	go func() {
+		_ = c.Close()
+		c.pool.forget(c)
+	}()
 }
 
 // wire is a net.Conn whose writes have a deadline. go-ldap sends all of a connection's requests from one
@@ -124,35 +131,53 @@ func (e *lostError) Error() string {
 
 func (e *lostError) Unwrap() error { return e.cause }
 
-var errRetired = errors.New("the connection has been retired")
+var (
+	errRetired = errors.New("the connection has been retired")
+	// errSilent is the cause of a context that ends because the server took too long, and not the caller's.
+	errSilent = errors.New("the directory server does not answer")
+)
 
 // await runs one operation on the connection until it ends or the context does, whichever is first. What is
 // abandoned ends by go-ldap's own timeout, a little later.
 func await[T any](ctx context.Context, c *conn, operation func(*ldap.Conn) (T, error)) (T, error) {
 	var none T
+	if ctx.Err() != nil {
+		return none, &lostError{timeout: true, cause: context.Cause(ctx)}
+	}
 	if !c.begin() {
 		return none, &lostError{cause: errRetired}
 	}
+	defer c.leave()
 	type outcome struct {
 		value T
 		err   error
 	}
 	done := make(chan outcome, 1)
-	go func() {
+	var counted atomic.Bool // so that an operation is counted as unanswered once
+	unanswered := func() {
+		if !counted.Swap(true) {
+			c.unanswered.Add(1)
+		}
+	}
+	c.pool.running.Go(func() {
 		value, err := operation(c.Conn)
+		if answered(err) {
+			c.unanswered.Store(0)
+		} else {
+			unanswered()
+		}
 		c.end()
 		done <- outcome{value, err}
-	}()
+	})
 	select {
 	case o := <-done:
-		if o.err != nil && !answered(o.err) {
+		if !answered(o.err) {
 			return none, &lostError{sent: true, cause: o.err}
 		}
-		c.timeouts.Store(0)
 		return o.value, o.err
 	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			c.timeouts.Add(1)
+		if errors.Is(context.Cause(ctx), errSilent) {
+			unanswered()
 		}
 		return none, &lostError{sent: true, timeout: true, cause: context.Cause(ctx)}
 	}

@@ -35,10 +35,10 @@ var verdicts = map[uint16]*directory.Code{
 // atFault finds the attribute in diagnostics such as "mail: value #0 invalid per syntax".
 var atFault = regexp.MustCompile(`(?:^|[ :/])([A-Za-z][A-Za-z0-9-]*): (value #\d+ [a-z ]+|no values? [a-z ]+|[a-z ]*single-valued[a-z ]*|multiple values provided)`)
 
-// answered reports whether an error is the server's answer, and not a lack of one.
+// answered reports whether an operation ended with the server's answer, and not for a lack of one.
 func answered(err error) bool {
 	answer, ok := errors.AsType[*ldap.Error](err)
-	return ok && answer.ResultCode < ldap.ErrorNetwork
+	return err == nil || ok && answer.ResultCode < ldap.ErrorNetwork
 }
 
 func hasCode(err error, code uint16) bool { return ldap.IsErrorWithCode(err, code) }

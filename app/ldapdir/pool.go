@@ -3,9 +3,13 @@ package ldapdir
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +33,11 @@ type pool struct {
 	// logins carries binds as somebody else: a bind changes what a connection may do.
 	logins exclusive
 
-	closing sync.WaitGroup
+	mutex  sync.Mutex
+	conns  map[*conn]struct{} // every connection that is open
+	closed bool
+	// running is done when every connection is closed and every operation has ended.
+	running sync.WaitGroup
 }
 
 func newPool(o Options) (*pool, error) {
@@ -41,7 +49,8 @@ func newPool(o Options) (*pool, error) {
 	if port == "" {
 		port = "389"
 	}
-	p := &pool{options: o, address: net.JoinHostPort(server.Hostname(), port), shared: make([]slot, o.Connections)}
+	p := &pool{options: o, address: net.JoinHostPort(server.Hostname(), port), shared: make([]slot, o.Connections),
+		conns: make(map[*conn]struct{})}
 	for i := range p.shared {
 		p.shared[i].dialing = make(chan struct{}, 1)
 	}
@@ -50,19 +59,39 @@ func newPool(o Options) (*pool, error) {
 	return p, nil
 }
 
-// close closes every connection and waits for what still runs on them.
+// close lets no operation begin any more, waits for those that somebody waits for, and closes every connection.
 func (p *pool) close() {
-	for i := range p.shared {
-		s := &p.shared[i]
-		s.dialing <- struct{}{}
-		if c := s.conn.Swap(nil); c != nil {
-			c.retire()
-		}
-		<-s.dialing
+	p.mutex.Lock()
+	p.closed = true
+	open := slices.Collect(maps.Keys(p.conns))
+	p.mutex.Unlock()
+	for _, c := range open {
+		c.retire()
 	}
-	p.paged.close()
-	p.logins.close()
-	p.closing.Wait()
+	p.running.Wait()
+}
+
+// remember counts a connection in, unless the pool is closed.
+func (p *pool) remember(c *conn) bool {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if !p.closed {
+		p.conns[c] = struct{}{}
+		p.running.Add(1)
+	}
+	return !p.closed
+}
+
+func (p *pool) forget(c *conn) {
+	p.mutex.Lock()
+	delete(p.conns, c)
+	p.mutex.Unlock()
+	p.running.Done()
+}
+
+// limit returns a context that ends when the server has had its time.
+func (p *pool) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, p.options.Timeout, errSilent)
 }
 
 // dial opens an anonymous connection.
@@ -70,13 +99,16 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	var dialer net.Dialer
 	raw, err := dialer.DialContext(ctx, "tcp", p.address)
 	if err != nil {
-		return nil, &lostError{timeout: ctx.Err() != nil, cause: err}
+		return nil, &lostError{timeout: ctx.Err() != nil || os.IsTimeout(err), cause: err}
 	}
 	w := &wire{Conn: raw, timeout: p.options.Timeout}
-	c := &conn{Conn: ldap.NewConn(w, false), wire: w, born: time.Now(), closed: &p.closing}
+	c := &conn{Conn: ldap.NewConn(w, false), pool: p, wire: w, born: time.Now()}
+	if !p.remember(c) {
+		_ = raw.Close()
+		return nil, &lostError{cause: errors.New("the pool is closed")}
+	}
 	c.SetTimeout(p.options.Timeout + time.Second) // a backstop: the context's deadline comes first
 	c.Start()
-	p.closing.Add(1)
 	return c, nil
 }
 
@@ -88,17 +120,16 @@ func (p *pool) dialService(ctx context.Context) (*conn, error) {
 	}
 	found, err := await(ctx, c, func(l *ldap.Conn) (*features, error) {
 		if err := l.Bind(p.options.BindDN, p.options.BindPassword); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("log in as %s: %w", p.options.BindDN, err)
 		}
 		return readFeatures(l, p.options.PasswordPolicy)
 	})
 	if err != nil {
-		_ = c.wire.Close()
 		c.retire()
 		if lost, ok := errors.AsType[*lostError](err); ok {
 			return nil, &lostError{timeout: lost.timeout, cause: lost.cause}
 		}
-		return nil, &lostError{cause: errors.Join(errors.New("the directory refuses our own credentials"), err)}
+		return nil, &lostError{cause: err}
 	}
 	p.features.Store(found)
 	return c, nil
@@ -109,7 +140,7 @@ func (p *pool) server(ctx context.Context) (*features, error) {
 	if f := p.features.Load(); f != nil {
 		return f, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
+	ctx, cancel := p.limit(ctx)
 	defer cancel()
 	if _, err := p.shared[0].take(ctx, p); err != nil {
 		return nil, err
@@ -124,9 +155,10 @@ type slot struct {
 	dialing chan struct{}
 }
 
-// take returns the slot's connection, a new one where there is none or it is past use.
+// take returns the slot's connection, a new one where there is none or it is past use. The one before it closes
+// when what runs on it has ended.
 func (s *slot) take(ctx context.Context, p *pool) (*conn, error) {
-	if c := s.conn.Load(); c != nil && c.usable(p.options.MaxConnectionAge) {
+	if c := s.conn.Load(); c != nil && c.usable() {
 		return c, nil
 	}
 	select {
@@ -135,29 +167,36 @@ func (s *slot) take(ctx context.Context, p *pool) (*conn, error) {
 	case <-ctx.Done():
 		return nil, &lostError{timeout: true, cause: context.Cause(ctx)}
 	}
-	old := s.conn.Load()
-	if old != nil && old.usable(p.options.MaxConnectionAge) {
-		return old, nil
+	if c := s.conn.Load(); c != nil {
+		if c.usable() {
+			return c, nil
+		}
+		s.conn.Store(nil)
+		c.retire()
 	}
 	c, err := p.dialService(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s.conn.Store(c)
-	if old != nil {
-		old.retire()
-	}
 	return c, nil
 }
 
+// next returns the slots in turn.
+func (p *pool) next() *slot { return &p.shared[p.turn.Add(1)%uint32(len(p.shared))] }
+
 // do runs one operation on a shared connection, within the configured time and the context's.
 func do[T any](ctx context.Context, p *pool, operation func(*ldap.Conn) (T, error)) (T, error) {
-	return doOn(ctx, p, &p.shared[int(p.turn.Add(1))%len(p.shared)], operation)
+	ctx, cancel := p.limit(ctx)
+	defer cancel()
+	return doOn(ctx, p, p.next(), operation)
 }
 
 // read is do for operations that change nothing: on a connection that was found closed it is tried once more.
 func read[T any](ctx context.Context, p *pool, operation func(*ldap.Conn) (T, error)) (T, error) {
-	s := &p.shared[int(p.turn.Add(1))%len(p.shared)]
+	ctx, cancel := p.limit(ctx)
+	defer cancel()
+	s := p.next()
 	value, err := doOn(ctx, p, s, operation)
 	if lost, ok := errors.AsType[*lostError](err); ok && lost.sent && !lost.timeout {
 		return doOn(ctx, p, s, operation)
@@ -166,8 +205,6 @@ func read[T any](ctx context.Context, p *pool, operation func(*ldap.Conn) (T, er
 }
 
 func doOn[T any](ctx context.Context, p *pool, s *slot, operation func(*ldap.Conn) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
-	defer cancel()
 	for {
 		c, err := s.take(ctx, p)
 		if err != nil {
@@ -211,7 +248,7 @@ func (e *exclusive) lease(ctx context.Context) (*conn, error) {
 		if c == nil {
 			break
 		}
-		if c.usable(e.pool.options.MaxConnectionAge) {
+		if c.usable() {
 			return c, nil
 		}
 		c.retire()
@@ -237,8 +274,7 @@ func (e *exclusive) pop() *conn {
 
 // giveBack ends a lease. A connection on which something was abandoned is not lent again.
 func (e *exclusive) giveBack(c *conn) {
-	if c.busy() || !c.usable(e.pool.options.MaxConnectionAge) {
-		_ = c.wire.Close()
+	if c.busy() || !c.usable() {
 		c.retire()
 	} else {
 		e.mutex.Lock()
@@ -246,12 +282,6 @@ func (e *exclusive) giveBack(c *conn) {
 		e.mutex.Unlock()
 	}
 	<-e.places
-}
-
-func (e *exclusive) close() {
-	for c := e.pop(); c != nil; c = e.pop() {
-		c.retire()
-	}
 }
 
 // backoff waits a random while that grows with the attempts, and reports whether the context still holds.

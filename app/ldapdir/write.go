@@ -46,6 +46,9 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 		return directory.Entry{}, d.taken(ctx, m, add.DN, patch, d.writeFault(err, m))
 	}
 	found, err := d.findOne(ctx, m, m.search(add.DN, ldap.ScopeBaseObject, m.Filter, m.request), add.DN)
+	if directory.Is(err, directory.NotFound) {
+		return directory.Entry{}, &directory.Error{Code: directory.Busy, Detail: "The entry was created, and another client deleted it at once."}
+	}
 	if err != nil {
 		return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was created but could not be read.", Cause: err}
 	}

@@ -80,7 +80,10 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 	protected := directory.NewProtected(authenticator.Watch(d), directory.Protection{
 		AdminGroup: adminGroup, Entries: []string{adminDN}, SameDN: ldapdir.SameDN,
 	})
-	s.rest.Authenticate, s.rest.Ready = authenticator.Basic, d.Ready
+	s.rest.Ready = d.Ready
+	if s.rest.Authenticate == nil {
+		s.rest.Authenticate = authenticator.Basic
+	}
 	if s.rest.Directory == nil {
 		s.rest.Directory = directory.NewGuarded(directory.NewChecked(protected))
 	}
@@ -144,6 +147,15 @@ func (x *exchange) want(status int) *exchange {
 	}
 	if status >= 400 {
 		x.problem()
+	}
+	return x
+}
+
+// want2xx demands success.
+func (x *exchange) want2xx() *exchange {
+	x.t.Helper()
+	if x.Status < 200 || x.Status > 299 {
+		x.fail("got %d, want success", x.Status)
 	}
 	return x
 }
