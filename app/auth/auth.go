@@ -70,12 +70,13 @@ func (a *Authenticator) Basic(ctx context.Context, login, password string) (dire
 	}
 	who, err := a.lookUp(ctx, login)
 	if directory.Is(err, directory.NotFound) || directory.Is(err, directory.Ambiguous) {
-		return directory.Caller{}, &directory.Error{Code: directory.InvalidCredentials, Cause: err}
+		return directory.Caller{}, &directory.Error{Code: directory.InvalidCredentials} // the name may be a password
 	}
 	if err != nil {
 		return directory.Caller{}, err
 	}
 	if err := a.prove(ctx, login, password, who.account); err != nil {
+		a.forget(who.account.ID) // that attempt may have locked it
 		return directory.Caller{}, err
 	}
 	if who.account.Locked {

@@ -55,7 +55,7 @@ var (
 	NotFound = newCode(404, "not-found", "There is no such entry",
 		"Check the name. A list of the collection shows what there is.")
 	NoSuchRoute = newCode(404, "no-such-route", "There is nothing at this address",
-		"Check the path. GET / names the collections.")
+		"Check the path, which ends without a slash. GET / names the collections.")
 	MethodNotAllowed = newCode(405, "method-not-allowed", "This address does not take that method",
 		"Use one of the methods in the Allow header.")
 	NotAcceptable = newCode(406, "not-acceptable", "No such representation",

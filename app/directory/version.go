@@ -80,7 +80,7 @@ func (c Condition) Check(e Entry) error {
 		return nil
 	}
 	for _, v := range c.OneOf {
-		if v.CSN == e.Version.CSN || v.Own == e.Version.Own {
+		if v.CSN != "" && v.CSN == e.Version.CSN || v.Own == e.Version.Own {
 			return nil
 		}
 	}

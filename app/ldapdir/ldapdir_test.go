@@ -8,12 +8,12 @@ import (
 	"rollcall/app/slapd"
 )
 
-func TestContract(t *testing.T) {
-	directorytest.Run(t, func(t *testing.T) directorytest.Fixture {
-		server := ldapdirtest.Start(t, slapd.Options{})
-		return directorytest.Fixture{
-			Directory: ldapdirtest.Open(t, ldapdirtest.Options(server)),
-			Users:     ldapdirtest.Users, Groups: ldapdirtest.Groups, Hosts: ldapdirtest.Hosts,
-		}
-	})
+func contract(t *testing.T) directorytest.Fixture {
+	server := ldapdirtest.Start(t, slapd.Options{})
+	return directorytest.Fixture{
+		Directory: ldapdirtest.Open(t, ldapdirtest.Options(server)),
+		Users:     ldapdirtest.Users, Groups: ldapdirtest.Groups, Hosts: ldapdirtest.Hosts,
+	}
 }
+
+func TestContract(t *testing.T) { directorytest.Run(t, contract) }

@@ -1,8 +1,10 @@
 package ldapdir
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -70,6 +72,15 @@ var attributes = map[string]Attribute{
 	"location":                   {Type: "l"},
 }
 
+// otherNames are second names of attribute types (RFC 4519, RFC 4524) in lower case. Servers answer with the first,
+// so that a field kept under a second one would look empty, and be overwritten.
+var otherNames = map[string]string{
+	"commonname": "cn", "surname": "sn", "gn": "givenName", "userid": "uid", "rfc822mailbox": "mail", "localityname": "l",
+	"mobiletelephonenumber": "mobile", "pagertelephonenumber": "pager", "hometelephonenumber": "homePhone",
+	"organizationname": "o", "organizationalunitname": "ou", "streetaddress": "street", "stateorprovincename": "st",
+	"countryname": "c", "domaincomponent": "dc", "favouritedrink": "drink", "fax": "facsimileTelephoneNumber",
+}
+
 const (
 	attrEntryCSN    = "entryCSN"
 	attrObjectClass = "objectClass"
@@ -87,71 +98,88 @@ type mapping struct {
 	naming int
 	// direct tells that a name alone gives the DN.
 	direct bool
+	// placeholderStart is what the placeholder's DN begins with, however it is spelled.
+	placeholderStart string
 	// request are the attributes to ask for.
 	request []string
 	// references are the attribute types that hold DNs and can be written.
 	references []string
 }
 
+// newMapping finds a mapping right, or says everything that is wrong with it.
 func newMapping(m Mapping) (*mapping, error) {
+	var problems []error
+	wrong := func(format string, a ...any) {
+		problems = append(problems, fmt.Errorf("%s: %w", m.Kind.Name, fmt.Errorf(format, a...)))
+	}
 	container, err := ldap.ParseDN(m.Container)
 	if err != nil || len(container.RDNs) == 0 {
-		return nil, fmt.Errorf("%s: the container %q is not a DN", m.Kind.Name, m.Container)
+		wrong("the container %q is not a DN", m.Container)
 	}
-	if len(m.ObjectClasses) == 0 {
-		return nil, fmt.Errorf("%s: no object class", m.Kind.Name)
-	}
-	if m.Filter == "" {
+	switch {
+	case len(m.ObjectClasses) == 0:
+		wrong("no object class")
+	case m.Filter == "":
 		m.Filter = "(objectClass=" + ldap.EscapeFilter(m.ObjectClasses[len(m.ObjectClasses)-1]) + ")"
 	}
-	if _, err := ldap.CompileFilter(m.Filter); err != nil {
-		return nil, fmt.Errorf("%s: the filter %q: %w", m.Kind.Name, m.Filter, err)
+	if m.Filter != "" {
+		if _, err := ldap.CompileFilter(m.Filter); err != nil {
+			wrong("the filter %q: %w", m.Filter, err)
+		}
 	}
 	mapped := &mapping{Mapping: m, container: container, fields: make([]Attribute, len(m.Kind.Fields)), places: map[string]int{},
 		naming: -1, request: []string{attrEntryCSN, attrObjectClass}}
-	var problems []error
 	for i, field := range m.Kind.Fields {
-		problems = append(problems, mapped.mapField(i, field))
+		if err := mapped.mapField(i, field); err != nil {
+			wrong("%w", err)
+		}
 	}
-	for name := range m.Attributes {
+	for _, name := range slices.Sorted(maps.Keys(m.Attributes)) {
 		if _, ok := m.Kind.Field(name); !ok {
-			problems = append(problems, fmt.Errorf("%s: an attribute is given for %q, which is no field", m.Kind.Name, name))
+			wrong("an attribute is given for %q, which is no field", name)
 		}
 	}
 	if mapped.naming < 0 {
-		problems = append(problems, fmt.Errorf("%s: the naming attribute %q belongs to no field that can be written", m.Kind.Name, m.NamingAttribute))
+		wrong("the naming attribute %q belongs to no single text field that can be written", m.NamingAttribute)
 	} else {
 		mapped.direct = !m.Deep && m.Kind.Fields[mapped.naming].Name == m.Kind.Key
 	}
 	if m.Placeholder != "" {
 		dn, err := ldap.ParseDN(m.Placeholder)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("%s: the placeholder %q is not a DN", m.Kind.Name, m.Placeholder))
+		if err != nil || len(dn.RDNs) == 0 {
+			wrong("the placeholder %q is not a DN", m.Placeholder)
 		} else {
-			mapped.Placeholder = dn.String()
+			mapped.placeholderStart, _, _ = strings.Cut(dn.RDNs[0].Attributes[0].String(), `\`)
 		}
 	}
 	return mapped, errors.Join(problems...)
 }
 
 func (m *mapping) mapField(i int, field directory.Field) error {
-	attribute, ok := m.Attributes[field.Name]
 	known := attributes[field.Name]
-	if !ok {
-		attribute, ok = known, known.Type != ""
+	attribute, given := m.Attributes[field.Name]
+	if !given {
+		attribute = known
 	}
-	if !ok {
-		return fmt.Errorf("%s: the field %q has no attribute", m.Kind.Name, field.Name)
-	}
-	if attribute.Type == known.Type && attribute.ObjectClass == "" {
+	fixed := field.Name == directory.FieldDN || field.Name == directory.FieldAccountLocked
+	switch {
+	case attribute.Type == "":
+		return fmt.Errorf("the field %q has no attribute", field.Name)
+	case fixed && !strings.EqualFold(attribute.Type, known.Type):
+		return fmt.Errorf("the field %q can't have another attribute than %s", field.Name, known.Type)
+	case strings.EqualFold(attribute.Type, known.Type) && attribute.ObjectClass == "":
 		attribute.ObjectClass = known.ObjectClass
 	}
 	lower := strings.ToLower(attribute.Type)
+	if name := otherNames[lower]; name != "" || lower[0] >= '0' && lower[0] <= '9' {
+		return fmt.Errorf("the attribute %q of the field %q must go by the name that the server answers with, such as %s",
+			attribute.Type, field.Name, cmp.Or(name, "cn"))
+	}
 	if other, taken := m.places[lower]; taken {
-		return fmt.Errorf("%s: the fields %q and %q have the same attribute", m.Kind.Name, m.Kind.Fields[other].Name, field.Name)
+		return fmt.Errorf("the fields %q and %q have the same attribute", m.Kind.Fields[other].Name, field.Name)
 	}
 	m.fields[i], m.places[lower] = attribute, i
-	if strings.EqualFold(attribute.Type, m.NamingAttribute) && !field.ReadOnly && !field.WriteOnly {
+	if strings.EqualFold(attribute.Type, m.NamingAttribute) && field.Type == directory.Text && !field.List && !field.ReadOnly && !field.WriteOnly {
 		m.naming = i
 	}
 	if field.Type == directory.Reference && !field.ReadOnly {
@@ -161,7 +189,7 @@ func (m *mapping) mapField(i int, field directory.Field) error {
 		m.request = append(m.request, attribute.Type)
 	}
 	if field.Name == directory.FieldAccountLocked {
-		m.request = append(m.request, attrEndTime)
+		m.request = append(m.request, attrEndTime, attrStartTime)
 	}
 	return nil
 }
@@ -179,25 +207,20 @@ func (m *mapping) holds(dn *ldap.DN) bool {
 // decode turns what was found into an entry.
 func (m *mapping) decode(found *ldap.Entry, now time.Time, lockout time.Duration) directory.Entry {
 	entry := directory.NewEntry(m.Kind)
-	csn := ""
 	for _, attribute := range found.Attributes {
 		place, ok := m.places[attribute.Name]
 		if !ok {
 			place, ok = m.places[strings.ToLower(attribute.Name)]
 		}
-		if !ok {
-			if strings.EqualFold(attribute.Name, attrEntryCSN) {
-				csn = attribute.Values[0]
-			}
-			continue
+		if ok {
+			entry.SetAt(place, m.show(found, place, attribute.Values))
 		}
-		entry.SetAt(place, m.show(found, place, attribute.Values))
 	}
 	entry.SetAt(m.places["entrydn"], []string{found.DN})
 	if place, ok := m.places[strings.ToLower(attrLockedTime)]; ok {
 		entry.SetAt(place, []string{boolean(locked(found, now, lockout))})
 	}
-	entry.Seal(csn)
+	entry.Seal(found.GetEqualFoldAttributeValue(attrEntryCSN))
 	return entry
 }
 
@@ -228,21 +251,21 @@ func (m *mapping) shown(found *ldap.Entry, place int, values []string) int {
 	if len(values) < 2 || place != m.naming {
 		return 0
 	}
-	dn, err := ldap.ParseDN(found.DN)
-	if err != nil || len(dn.RDNs) == 0 {
-		return 0
-	}
-	for _, part := range dn.RDNs[0].Attributes {
-		if strings.EqualFold(part.Type, m.NamingAttribute) {
-			at := slices.IndexFunc(values, func(v string) bool { return strings.EqualFold(v, part.Value) })
-			return max(at, 0)
-		}
-	}
-	return 0
+	return max(slices.IndexFunc(values, func(v string) bool { return m.inName(found.DN, place, v) }), 0)
 }
 
+// inName reports whether a field's value is part of the relative DN.
+func (m *mapping) inName(dn string, place int, value string) bool {
+	parsed, err := ldap.ParseDN(dn)
+	return err == nil && len(parsed.RDNs) > 0 && slices.ContainsFunc(parsed.RDNs[0].Attributes, func(part *ldap.AttributeTypeAndValue) bool {
+		return strings.EqualFold(part.Type, m.fields[place].Type) && strings.EqualFold(part.Value, value)
+	})
+}
+
+// isPlaceholder compares what DNs begin with first: a group may have thousands of members.
 func (m *mapping) isPlaceholder(dn string) bool {
-	return m.Placeholder != "" && strings.EqualFold(dn, m.Placeholder)
+	start := m.placeholderStart
+	return start != "" && len(dn) >= len(start) && strings.EqualFold(dn[:len(start)], start) && SameDN(dn, m.Placeholder)
 }
 
 // display returns one value as the caller sees it. What is not UTF-8 is shown with U+FFFD in the place of each

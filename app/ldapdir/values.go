@@ -18,7 +18,7 @@ func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, fi
 	if condition.Given() || attribute.ObjectClass != "" {
 		_, err := d.Update(ctx, kind, name, condition, func(current directory.Entry) (directory.Patch, error) {
 			values := current.Values(field)
-			if !slices.Contains(values, value) {
+			if !slices.ContainsFunc(values, same(kind, field, value)) {
 				values = append(slices.Clone(values), value)
 			}
 			return directory.Patch{Set: map[string][]string{field: values}}, nil
@@ -56,7 +56,7 @@ func (d *Directory) RemoveValue(ctx context.Context, kind *directory.Kind, name,
 	}
 	if condition.Given() || attribute.ObjectClass != "" {
 		_, err := d.Update(ctx, kind, name, condition, func(current directory.Entry) (directory.Patch, error) {
-			rest := slices.DeleteFunc(slices.Clone(current.Values(field)), func(v string) bool { return v == value || SameDN(v, value) })
+			rest := slices.DeleteFunc(slices.Clone(current.Values(field)), same(kind, field, value))
 			return directory.Patch{Set: map[string][]string{field: rest}}, nil
 		})
 		return err
@@ -92,8 +92,9 @@ func (d *Directory) removeValue(ctx context.Context, m *mapping, dn, attribute, 
 	return &directory.Error{Code: directory.Busy}
 }
 
-// sweep removes every reference to a DN, so that a new entry of the name does not inherit.
-func (d *Directory) sweep(ctx context.Context, dn string) error {
+// sweep removes every reference to a DN that no entry has, so that a new entry of the name does not inherit. Where
+// an entry has it, nothing is removed, and free is false if that was noticed.
+func (d *Directory) sweep(ctx context.Context, dn string) (free bool, err error) {
 	var types []string
 	for _, m := range d.mappings {
 		for _, t := range m.references {
@@ -109,7 +110,14 @@ func (d *Directory) sweep(ctx context.Context, dn string) error {
 	result, err := d.search(ctx, ldap.NewSearchRequest(d.options.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false,
 		"(|"+filter.String()+")", []string{"1.1"}, nil))
 	if err != nil {
-		return d.fault(err, nil)
+		return false, d.fault(err, nil)
+	}
+	if len(result.Entries) > 0 {
+		_, err := d.search(ctx, ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
+			"(objectClass=*)", []string{"1.1"}, nil))
+		if !hasCode(err, ldap.LDAPResultNoSuchObject) {
+			return false, d.fault(err, nil)
+		}
 	}
 	for _, found := range result.Entries {
 		at, err := ldap.ParseDN(found.DN)
@@ -122,12 +130,12 @@ func (d *Directory) sweep(ctx context.Context, dn string) error {
 			}
 			for _, t := range m.references {
 				if err := d.removeValue(ctx, m, found.DN, t, dn); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
-					return d.writeFault(err, m)
+					return false, d.writeFault(err, m)
 				}
 			}
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // locate returns the DN of the entry with a name, without a search where the name alone says it.
@@ -160,6 +168,14 @@ func (d *Directory) valueFault(err error, m *mapping, name string) error {
 		return notFound(m.Kind.Name + "/" + name)
 	}
 	return d.writeFault(err, m)
+}
+
+// same returns a function that reports whether another value of a field is this one.
+func same(kind *directory.Kind, field, value string) func(string) bool {
+	f, _ := kind.Field(field)
+	return func(other string) bool {
+		return other == value || f.Type == directory.Reference && SameDN(other, value)
+	}
 }
 
 func (m *mapping) attributeOf(field string) Attribute {

@@ -38,8 +38,12 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 	if server.passwordPolicy && len(patch.Set[directory.FieldUserPassword]) > 0 {
 		add.Controls = append(add.Controls, ldap.NewControlBeheraPasswordPolicy())
 	}
-	if err := d.sweep(ctx, add.DN); err != nil {
+	free, err := d.sweep(ctx, add.DN)
+	if err != nil {
 		return directory.Entry{}, err
+	}
+	if !free {
+		return directory.Entry{}, &directory.Error{Code: directory.AlreadyExists}
 	}
 	_, err = do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Add(add) })
 	if err != nil {
@@ -286,7 +290,7 @@ func (d *Directory) Delete(ctx context.Context, kind *directory.Kind, name strin
 	for attempt := range maxAttempts {
 		found, err := d.find(ctx, m, name)
 		if directory.Is(err, directory.NotFound) && m.direct {
-			if err := d.sweep(ctx, m.dn(name)); err != nil {
+			if _, err := d.sweep(ctx, m.dn(name)); err != nil {
 				return err
 			}
 		}
@@ -308,7 +312,8 @@ func (d *Directory) Delete(ctx context.Context, kind *directory.Kind, name strin
 		_, err = do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Del(remove) })
 		switch {
 		case err == nil:
-			return d.sweep(ctx, found.DN)
+			_, err := d.sweep(ctx, found.DN)
+			return err
 		case !hasCode(err, ldap.LDAPResultAssertionFailed):
 			return d.writeFault(err, m)
 		}

@@ -219,7 +219,7 @@ func (e entries) members(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (e entries) addMember(w http.ResponseWriter, r *http.Request) error {
-	name, member, condition, err := memberOf(r)
+	name, member, condition, err := e.memberOf(r)
 	if err != nil {
 		return err
 	}
@@ -231,7 +231,7 @@ func (e entries) addMember(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (e entries) removeMember(w http.ResponseWriter, r *http.Request) error {
-	name, member, condition, err := memberOf(r)
+	name, member, condition, err := e.memberOf(r)
 	if err != nil {
 		return err
 	}
@@ -243,15 +243,20 @@ func (e entries) removeMember(w http.ResponseWriter, r *http.Request) error {
 }
 
 // memberOf returns what a members route names: the group, and the reference to the member.
-func memberOf(r *http.Request) (group, member string, condition directory.Condition, err error) {
+func (e entries) memberOf(r *http.Request) (group, member string, condition directory.Condition, err error) {
 	if group, err = variable(r, "name"); err != nil {
 		return
 	}
 	if member, err = variable(r, "member"); err != nil {
 		return
 	}
+	kind := mux.Vars(r)["kind"]
+	if !slices.ContainsFunc(e.Kinds, func(k *directory.Kind) bool { return k.Name == kind }) {
+		err = &directory.Error{Code: directory.NoSuchRoute}
+		return
+	}
 	condition, err = conditionOf(r)
-	return group, mux.Vars(r)["kind"] + "/" + member, condition, err
+	return group, kind + "/" + member, condition, err
 }
 
 func (e entries) answerCreated(w http.ResponseWriter, r *http.Request, entry directory.Entry) error {

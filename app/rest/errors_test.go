@@ -49,7 +49,7 @@ func TestEveryAnswerThatIsNoSuccessIsAProblem(t *testing.T) {
 		{"GET", "/users/alice/", nil, nil, directory.NoSuchRoute},
 		{"GET", "//users", nil, nil, directory.NoSuchRoute},
 		{"GET", "/users/alice/members", nil, nil, directory.NoSuchRoute},
-		{"GET", "/groups/devs/members/people/alice", nil, nil, directory.NoSuchRoute},
+		{"PUT", "/groups/devs/members/people/alice", nil, nil, directory.NoSuchRoute},
 		{"DELETE", "/users", nil, nil, directory.MethodNotAllowed},
 		{"POST", "/users/alice", object{}, nil, directory.MethodNotAllowed},
 		{"BREW", "/users/alice", nil, nil, directory.MethodNotAllowed},

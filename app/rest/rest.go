@@ -6,7 +6,6 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -80,21 +79,13 @@ func (a *api) resources() map[string]methods {
 			resources["/"+kind.Name+"/{name}/members"] = methods{
 				http.MethodGet: a.bounded(a.authenticated(e.members)),
 			}
-			resources["/"+kind.Name+"/{name}/members/{kind:"+a.kindNames()+"}/{member}"] = methods{
+			resources["/"+kind.Name+"/{name}/members/{kind}/{member}"] = methods{
 				http.MethodPut:    a.bounded(a.authenticated(e.addMember)),
 				http.MethodDelete: a.bounded(a.authenticated(e.removeMember)),
 			}
 		}
 	}
 	return resources
-}
-
-func (a *api) kindNames() string {
-	names := make([]string, len(a.Kinds))
-	for i, kind := range a.Kinds {
-		names[i] = kind.Name
-	}
-	return strings.Join(names, "|")
 }
 
 // index says what this is and where to go.

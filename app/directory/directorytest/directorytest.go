@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 	}{
 		{"what is created is what is read", createdIsRead},
 		{"a name is taken once", takenOnce},
+		{"a refused creation takes nothing from whoever has the name", refusedCreationTakesNothing},
 		{"what is not there is not found", notFound},
 		{"any name names one entry and no other", names},
 		{"an update sets what it names and leaves the rest", update},
@@ -157,6 +158,26 @@ func takenOnce(t *testing.T, f Fixture) {
 	f.create(t, f.Users, person("alice"))
 	_, err := f.Directory.Create(background(t), f.Users, person("ALICE", "uid", "other"))
 	wantCode(t, "create it again", err, directory.AlreadyExists)
+}
+
+func refusedCreationTakesNothing(t *testing.T, f Fixture) {
+	ctx := background(t)
+	alice := f.create(t, f.Users, person("alice"))
+	devs := f.create(t, f.Groups, directory.Patch{Set: map[string][]string{"cn": {"devs"}, "members": {alice.DN()}}})
+	f.create(t, f.Groups, directory.Patch{Set: map[string][]string{"cn": {"all"}, "members": {alice.DN(), devs.DN()}}})
+	f.create(t, f.Hosts, directory.Patch{Set: map[string][]string{"cn": {"web1"}, "owners": {alice.DN()}}})
+	for _, name := range []string{"alice", "ALICE", " alice ", "alice "} {
+		_, err := f.Directory.Create(ctx, f.Users, person(name))
+		wantCode(t, fmt.Sprintf("create user %q", name), err, directory.AlreadyExists)
+	}
+	_, err := f.Directory.Create(ctx, f.Groups, directory.Patch{Set: map[string][]string{"cn": {"devs"}}})
+	wantCode(t, "create the group again", err, directory.AlreadyExists)
+	wantValues(t, f.get(t, f.Groups, "devs"), "members", alice.DN())
+	wantValues(t, f.get(t, f.Groups, "all"), "members", alice.DN(), devs.DN())
+	wantValues(t, f.get(t, f.Hosts, "web1"), "owners", alice.DN())
+	if n := len(f.get(t, f.Users, "alice").Values("memberOfs")); n != 2 {
+		t.Errorf("alice is in %d groups, was in 2", n)
+	}
 }
 
 func notFound(t *testing.T, f Fixture) {
