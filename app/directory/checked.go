@@ -150,7 +150,7 @@ func (c *Checked) checkField(ctx context.Context, kind *Kind, f *Field, values, 
 	switch {
 	case len(values) == 0 && f.Required && creating:
 		return nil, []string{"is required"}, nil
-	case len(values) == 0 && f.Required:
+	case len(values) == 0 && f.Required && len(current) > 0:
 		return nil, []string{"can't be removed"}, nil
 	case len(values) > 1 && !f.List:
 		return nil, []string{"takes one value"}, nil
@@ -158,13 +158,13 @@ func (c *Checked) checkField(ctx context.Context, kind *Kind, f *Field, values, 
 		return nil, []string{fmt.Sprintf("names the %s and can't be changed", kind.Singular)}, nil
 	}
 	wanted = make([]string, 0, len(values))
-	seen := make(map[string]bool, len(values))
-	kept := make(map[string]bool, len(current))
+	seen := make(map[string]int, len(values))
+	kept := make(map[string]int, len(current)) // values that are no text may look the same
 	for _, value := range current {
-		kept[value] = true
+		kept[value]++
 	}
 	for _, value := range values {
-		if !kept[value] {
+		if kept[value] == 0 {
 			if message := f.wrong(value); message != "" {
 				wrong = append(wrong, message)
 				continue
@@ -181,11 +181,10 @@ func (c *Checked) checkField(ctx context.Context, kind *Kind, f *Field, values, 
 				value = entry.DN()
 			}
 		}
-		if seen[value] {
+		if seen[value]++; seen[value] > max(kept[value], 1) {
 			wrong = append(wrong, fmt.Sprintf("holds %s more than once", quote(value)))
 			continue
 		}
-		seen[value] = true
 		wanted = append(wanted, value)
 	}
 	return wanted, wrong, nil

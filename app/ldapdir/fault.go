@@ -35,13 +35,21 @@ var verdicts = map[uint16]*directory.Code{
 // atFault finds the attribute in diagnostics such as "mail: value #0 invalid per syntax".
 var atFault = regexp.MustCompile(`(?:^|[ :/])([A-Za-z][A-Za-z0-9-]*): (value #\d+ [a-z ]+|no values? [a-z ]+|[a-z ]*single-valued[a-z ]*|multiple values provided)`)
 
+// atFaultByClass finds it in those about object classes, such as "object class 'person' requires attribute 'sn'".
+var atFaultByClass = regexp.MustCompile(`(requires )?attribute '([A-Za-z][A-Za-z0-9-]*)'( not allowed)?$`)
+
 // answered reports whether an operation ended with the server's answer, and not for a lack of one.
 func answered(err error) bool {
 	answer, ok := errors.AsType[*ldap.Error](err)
 	return err == nil || ok && answer.ResultCode < ldap.ErrorNetwork
 }
 
-func hasCode(err error, code uint16) bool { return ldap.IsErrorWithCode(err, code) }
+// hasCode reports whether an operation was answered with a code. What the server said while we were connecting, and
+// why that failed, is no answer to the operation.
+func hasCode(err error, code uint16) bool {
+	_, lost := errors.AsType[*lostError](err)
+	return !lost && ldap.IsErrorWithCode(err, code)
+}
 
 // fault turns what went wrong with a read into an error of the catalogue. With a mapping it names the field.
 func (d *Directory) fault(err error, m *mapping) error {
@@ -93,8 +101,14 @@ func (d *Directory) writeFault(err error, m *mapping) error {
 
 // blame finds the field at fault in the server's words.
 func (m *mapping) blame(diagnostic string) []directory.Violation {
+	if m == nil {
+		return nil
+	}
 	match := atFault.FindStringSubmatch(diagnostic)
-	if m == nil || match == nil {
+	if byClass := atFaultByClass.FindStringSubmatch(diagnostic); byClass != nil {
+		match = []string{"", byClass[2], byClass[1] + byClass[3]}
+	}
+	if match == nil {
 		return nil
 	}
 	place, ok := m.places[strings.ToLower(match[1])]
@@ -103,6 +117,10 @@ func (m *mapping) blame(diagnostic string) []directory.Violation {
 	}
 	message := "is refused by the directory server"
 	switch {
+	case match[2] == "requires ":
+		message = "can't be empty by the directory server's schema"
+	case match[2] == " not allowed":
+		message = "is not among what the directory server's schema allows this entry"
 	case strings.Contains(match[2], "invalid per syntax"):
 		message = "is not of the form that the directory server demands"
 	case strings.Contains(match[2], "already exists"), strings.Contains(match[2], "provided more than once"):

@@ -60,29 +60,29 @@ func New(o Options) (*Directory, error) {
 	if o.Timeout <= 0 || o.Connections <= 0 || o.ExclusiveConnections <= 0 || o.MaxConnectionAge <= 0 || o.PageSize == 0 || o.MaxMessageBytes <= 0 {
 		return nil, errors.New("ldapdir: timeouts, ages, sizes and numbers of connections must be positive")
 	}
-	if _, err := ldap.ParseDN(o.BaseDN); err != nil {
-		return nil, fmt.Errorf("ldapdir: the base %q is not a DN", o.BaseDN)
-	}
-	ber.MaxPacketLengthBytes = o.MaxMessageBytes
-	pool, err := newPool(o)
-	if err != nil {
-		return nil, err
-	}
-	d := &Directory{options: o, pool: pool}
 	var problems []error
+	base, err := ldap.ParseDN(o.BaseDN)
+	if err != nil {
+		problems = append(problems, fmt.Errorf("ldapdir: the base %q is not a DN", o.BaseDN))
+	}
+	pool, err := newPool(o)
+	problems = append(problems, err)
+	d := &Directory{options: o, pool: pool}
 	for _, m := range o.Mappings {
 		mapped, err := newMapping(m)
-		if err == nil && m.Kind.Name == directory.KindUsers {
-			if _, ok := m.Kind.Field(o.LoginField); !ok {
-				err = fmt.Errorf("users: the login field %q is no field", o.LoginField)
-			}
-		}
 		problems = append(problems, err)
+		if err == nil && base != nil && !base.EqualFold(mapped.container) && !base.AncestorOfFold(mapped.container) {
+			problems = append(problems, fmt.Errorf("%s: the container %q is not below the base %q", m.Kind.Name, m.Container, o.BaseDN))
+		}
+		if _, ok := m.Kind.Field(o.LoginField); !ok && m.Kind.Name == directory.KindUsers {
+			problems = append(problems, fmt.Errorf("users: the login field %q is no field", o.LoginField))
+		}
 		d.mappings = append(d.mappings, mapped)
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
+	ber.MaxPacketLengthBytes = o.MaxMessageBytes
 	return d, nil
 }
 

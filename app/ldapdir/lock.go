@@ -1,6 +1,9 @@
 package ldapdir
 
 import (
+	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,19 +14,25 @@ import (
 const (
 	attrLockedTime = "pwdAccountLockedTime"
 	attrEndTime    = "pwdEndTime"
+	attrStartTime  = "pwdStartTime"
 
 	// lockedForGood is the value that slapo-ppolicy(5) gives to a lock by an admin. Any password change ends it.
 	lockedForGood = "000001010000Z"
 	// lockedEnd starts a pwdEndTime of ours: in the past, which is what makes the lock survive a password change.
 	// Somebody's own end date is kept in the fraction of the second, between two digits that are not 0, so that
-	// unlocking can give it back.
-	lockedEnd = "19700101000007"
+	// unlocking can give it back: the digits of one such as 20991231235959Z after keptDigits, any other byte by
+	// byte, as two digits each, after keptBytes.
+	lockedEnd  = "19700101000007"
+	keptDigits = ".1"
+	keptBytes  = ".2"
+	keptEnd    = "1Z"
 )
 
 // locked reports whether the account is locked: for good, by failed logins that were not too long ago, or by
-// its end date. A lockout of 0 ends with nothing but an admin.
+// its start and end dates. A lockout of 0 ends with nothing but an admin. slapd lets in until a lock that lies
+// in the future begins.
 func locked(e *ldap.Entry, now time.Time, lockout time.Duration) bool {
-	if end, ok := moment(e.GetEqualFoldAttributeValue(attrEndTime)); ok && !end.After(now) {
+	if end, ok := moment(e.GetEqualFoldAttributeValue(attrEndTime)); ok && !end.After(now) || outside(e, now) != "" {
 		return true
 	}
 	since := e.GetEqualFoldAttributeValue(attrLockedTime)
@@ -31,14 +40,18 @@ func locked(e *ldap.Entry, now time.Time, lockout time.Duration) bool {
 		return false
 	}
 	start, ok := moment(since)
-	return !ok || since == lockedForGood || lockout == 0 || now.Before(start.Add(lockout))
+	return !ok || since == lockedForGood || !start.After(now) && (lockout == 0 || now.Before(start.Add(lockout)))
 }
 
-// ended reports whether the account is past an end date that somebody gave it.
-func ended(e *ldap.Entry, now time.Time) bool {
-	value := e.GetEqualFoldAttributeValue(attrEndTime)
-	end, ok := moment(theirEnd(value))
-	return ok && !end.After(now)
+// outside returns the attribute with a date that somebody gave the account, and that now keeps it locked; "" for none.
+func outside(e *ldap.Entry, now time.Time) string {
+	if start, ok := moment(e.GetEqualFoldAttributeValue(attrStartTime)); ok && start.After(now) {
+		return attrStartTime
+	}
+	if end, ok := moment(theirEnd(e.GetEqualFoldAttributeValue(attrEndTime))); ok && !end.After(now) {
+		return attrEndTime
+	}
+	return ""
 }
 
 // lock adds the changes that lock an account until somebody unlocks it.
@@ -65,13 +78,20 @@ func unlock(modify *ldap.ModifyRequest, e *ldap.Entry) {
 	}
 }
 
-// ourEnd returns a pwdEndTime in the past that keeps another one, to the second.
+// ourEnd returns a pwdEndTime in the past that keeps another one.
 func ourEnd(theirs string) string {
-	digits, _, _ := strings.Cut(strings.TrimSuffix(theirs, "Z"), ".")
-	if digits != "" && strings.Trim(digits, "0123456789") == "" {
-		return lockedEnd + ".1" + digits + "1Z"
+	digits, utc := strings.CutSuffix(theirs, "Z")
+	switch {
+	case theirs == "":
+		return lockedEnd + "Z"
+	case utc && strings.Trim(digits, "0123456789") == "":
+		return lockedEnd + keptDigits + digits + keptEnd
 	}
-	return lockedEnd + "Z"
+	var pairs strings.Builder
+	for _, b := range []byte(theirs) {
+		fmt.Fprintf(&pairs, "%02d", b) // from + to Z
+	}
+	return lockedEnd + keptBytes + pairs.String() + keptEnd
 }
 
 // theirEnd returns the end date that somebody gave the account, also one that a lock of ours keeps; "" for none.
@@ -80,11 +100,18 @@ func theirEnd(end string) string {
 	if !ok {
 		return end
 	}
-	kept := strings.TrimSuffix(strings.TrimPrefix(ours, ".1"), "1Z")
-	if kept == ours || kept == "" || ours == "Z" {
-		return ""
+	ours = strings.TrimSuffix(ours, keptEnd)
+	if digits, ok := strings.CutPrefix(ours, keptDigits); ok {
+		return digits + "Z"
 	}
-	return kept + "Z"
+	pairs, _ := strings.CutPrefix(ours, keptBytes)
+	var theirs strings.Builder
+	for pair := range slices.Chunk([]byte(pairs), 2) {
+		if b, err := strconv.ParseUint(string(pair), 10, 8); err == nil {
+			theirs.WriteByte(byte(b))
+		}
+	}
+	return theirs.String()
 }
 
 func moment(generalizedTime string) (time.Time, bool) {

@@ -3,6 +3,7 @@ package ldapdir
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -16,7 +17,7 @@ const attrPasswordChanged = "pwdChangedTime"
 func (d *Directory) Account(ctx context.Context, login string) (directory.Account, error) {
 	m := d.of(&directory.Kind{Name: directory.KindUsers})
 	request := m.searchFor(d.options.LoginField, login)
-	request.Attributes = append(request.Attributes[:len(request.Attributes):len(request.Attributes)], attrPasswordChanged)
+	request.Attributes = append(slices.Clip(request.Attributes), attrPasswordChanged)
 	found, err := d.findOne(ctx, m, request, login)
 	if err != nil {
 		return directory.Account{}, err

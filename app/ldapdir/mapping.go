@@ -309,3 +309,11 @@ func SameDN(a, b string) bool {
 	y, err := ldap.ParseDN(b)
 	return err == nil && x.EqualFold(y)
 }
+
+// foldedDN returns a DN in a form that is the same for all spellings of it.
+func foldedDN(dn string) string {
+	if parsed, err := ldap.ParseDN(dn); err == nil {
+		dn = parsed.String()
+	}
+	return strings.ToLower(dn)
+}

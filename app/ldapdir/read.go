@@ -115,22 +115,35 @@ func (d *Directory) find(ctx context.Context, m *mapping, name string) (*ldap.En
 	if m.direct {
 		return d.findOne(ctx, m, m.search(m.dn(name), ldap.ScopeBaseObject, m.Filter, m.request), called)
 	}
-	return d.findOne(ctx, m, m.searchFor(m.Kind.Key, name), called)
+	result, err := d.search(ctx, m.searchFor(m.Kind.Key, name))
+	if err == nil && len(result.Entries) > 1 { // for some it may be a second value, which is no name
+		result.Entries = slices.DeleteFunc(result.Entries, func(e *ldap.Entry) bool {
+			return !strings.EqualFold(d.decode(m, e).Name(), name)
+		})
+	}
+	return d.one(m, result, err, called)
 }
 
-// searchFor returns the search for entries with a value of a field. Two are enough to know that there are several.
+// searchFor returns the search for entries with a value of a field. A few are enough to know that there are several.
 func (m *mapping) searchFor(field, value string) *ldap.SearchRequest {
 	place := slices.IndexFunc(m.Kind.Fields, func(f directory.Field) bool { return f.Name == field })
 	filter := fmt.Sprintf("(&%s(%s=%s))", m.Filter, m.fields[place].Type, ldap.EscapeFilter(value))
 	request := m.search(m.Container, m.scope(), filter, m.request)
-	request.SizeLimit = 2
+	request.SizeLimit = 8
 	return request
 }
 
 func (d *Directory) findOne(ctx context.Context, m *mapping, request *ldap.SearchRequest, called string) (*ldap.Entry, error) {
 	result, err := d.search(ctx, request)
+	return d.one(m, result, err, called)
+}
+
+// one returns the only entry that was found.
+func (d *Directory) one(m *mapping, result *ldap.SearchResult, err error, called string) (*ldap.Entry, error) {
 	switch {
-	case hasCode(err, ldap.LDAPResultNoSuchObject), hasCode(err, ldap.LDAPResultInvalidDNSyntax), err == nil && len(result.Entries) == 0:
+	case hasCode(err, ldap.LDAPResultNoSuchObject), hasCode(err, ldap.LDAPResultInvalidDNSyntax),
+		hasCode(err, ldap.LDAPResultReferral), // it lives on another server, so it is none of ours
+		err == nil && len(result.Entries) == 0:
 		return nil, notFound(called)
 	case hasCode(err, ldap.LDAPResultSizeLimitExceeded), err == nil && len(result.Entries) > 1:
 		return nil, &directory.Error{Code: directory.Ambiguous}

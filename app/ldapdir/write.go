@@ -31,7 +31,7 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 			return directory.Entry{}, err
 		}
 	}
-	add, err := d.addition(m, patch)
+	add, err := d.addition(m, server, patch)
 	if err != nil {
 		return directory.Entry{}, err
 	}
@@ -60,7 +60,7 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 }
 
 // addition returns the request that adds an entry.
-func (d *Directory) addition(m *mapping, patch directory.Patch) (*ldap.AddRequest, error) {
+func (d *Directory) addition(m *mapping, server *features, patch directory.Patch) (*ldap.AddRequest, error) {
 	named := patch.Set[m.Kind.Fields[m.naming].Name]
 	if len(named) != 1 {
 		return nil, &directory.Error{Code: directory.Invalid, Violations: []directory.Violation{
@@ -74,6 +74,9 @@ func (d *Directory) addition(m *mapping, patch directory.Patch) (*ldap.AddReques
 		switch {
 		case field.Name == directory.FieldAccountLocked:
 			if slices.Equal(patch.Set[field.Name], []string{directory.True}) {
+				if !server.passwordPolicy {
+					return nil, lacks("password policies, which locks need", oidPasswordPolicy)
+				}
 				add.Attribute(attrLockedTime, []string{lockedForGood})
 				add.Attribute(attrEndTime, []string{ourEnd("")})
 			}
@@ -108,6 +111,7 @@ func (d *Directory) Update(ctx context.Context, kind *directory.Kind, name strin
 	if condition.OneOf != nil && !server.assertion {
 		return directory.Entry{}, lacks("assertions, which If-Match needs", oidAssertion)
 	}
+	keepClasses := false
 	for attempt := range maxAttempts {
 		found, err := d.find(ctx, m, name)
 		if err != nil {
@@ -121,13 +125,14 @@ func (d *Directory) Update(ctx context.Context, kind *directory.Kind, name strin
 		if err != nil {
 			return directory.Entry{}, err
 		}
-		modify, err := d.modification(m, found, current, patch)
+		modify, err := d.modification(m, server, found, current, patch)
 		if err != nil {
 			return directory.Entry{}, err
 		}
 		if len(modify.Changes) == 0 {
 			return current, nil
 		}
+		removesClass := m.changeClasses(modify, found, keepClasses)
 		if err := m.control(modify, server, current, patch); err != nil {
 			return directory.Entry{}, err
 		}
@@ -137,6 +142,9 @@ func (d *Directory) Update(ctx context.Context, kind *directory.Kind, name strin
 			return d.updated(ctx, m, found.DN, result)
 		case hasCode(err, ldap.LDAPResultNoSuchObject):
 			return directory.Entry{}, notFound(kind.Name + "/" + name)
+		case removesClass && hasCode(err, ldap.LDAPResultObjectClassViolation):
+			keepClasses = true // attributes that no field names need it
+			continue
 		case !hasCode(err, ldap.LDAPResultAssertionFailed) && !hasCode(err, ldap.LDAPResultNoSuchAttribute):
 			return directory.Entry{}, d.taken(ctx, m, found.DN, patch, d.writeFault(err, m))
 		}
@@ -178,7 +186,7 @@ func (d *Directory) updated(ctx context.Context, m *mapping, dn string, result *
 }
 
 // modification returns the request that makes a patch true, without changes where it is true already.
-func (d *Directory) modification(m *mapping, found *ldap.Entry, current directory.Entry, patch directory.Patch) (*ldap.ModifyRequest, error) {
+func (d *Directory) modification(m *mapping, server *features, found *ldap.Entry, current directory.Entry, patch directory.Patch) (*ldap.ModifyRequest, error) {
 	modify := ldap.NewModifyRequest(found.DN, nil)
 	for i := range m.Kind.Fields {
 		field := &m.Kind.Fields[i]
@@ -189,7 +197,7 @@ func (d *Directory) modification(m *mapping, found *ldap.Entry, current director
 		attribute, raw := m.fields[i].Type, found.GetEqualFoldAttributeValues(m.fields[i].Type)
 		switch {
 		case field.Name == directory.FieldAccountLocked:
-			if err := changeLock(modify, found, current, wanted); err != nil {
+			if err := changeLock(modify, server, found, current, wanted); err != nil {
 				return nil, err
 			}
 		case field.WriteOnly:
@@ -197,32 +205,35 @@ func (d *Directory) modification(m *mapping, found *ldap.Entry, current director
 				return nil, err
 			}
 			modify.Replace(attribute, wanted)
+		case field.List && sameSet(wanted, current.At(i)):
 		case field.List && field.Type == directory.Reference:
 			m.changeReferences(modify, attribute, raw, wanted)
 		case field.List:
-			if !sameSet(wanted, current.At(i)) {
-				modify.Replace(attribute, storedFrom(field.Type, wanted, raw))
-			}
+			modify.Replace(attribute, storedFrom(field.Type, wanted, raw))
 		case !slices.Equal(wanted, current.At(i)):
-			if i == m.naming {
+			at := m.shown(found, i, raw)
+			if len(raw) > 0 && m.inName(found.DN, i, raw[at]) {
 				return nil, &directory.Error{Code: directory.Invalid, Violations: []directory.Violation{
 					{Field: field.Name, Message: "names the entry in the directory and can't be changed"}}}
 			}
-			modify.Replace(attribute, replaceShown(raw, m.shown(found, i, raw), storedAll(field.Type, wanted)))
+			modify.Replace(attribute, replaceShown(raw, at, storedAll(field.Type, wanted)))
 		}
 	}
-	m.changeClasses(modify, found)
 	return modify, nil
 }
 
 // changeLock locks or unlocks where that changes anything.
-func changeLock(modify *ldap.ModifyRequest, found *ldap.Entry, current directory.Entry, wanted []string) error {
-	switch want := slices.Equal(wanted, []string{directory.True}); {
+func changeLock(modify *ldap.ModifyRequest, server *features, found *ldap.Entry, current directory.Entry, wanted []string) error {
+	want, date := slices.Equal(wanted, []string{directory.True}), outside(found, time.Now())
+	switch {
 	case want && !current.Locked():
+		if !server.passwordPolicy {
+			return lacks("password policies, which locks need", oidPasswordPolicy)
+		}
 		lock(modify, found)
-	case !want && ended(found, time.Now()):
+	case !want && date != "":
 		return &directory.Error{Code: directory.Invalid, Violations: []directory.Violation{
-			{Field: directory.FieldAccountLocked, Message: "can't be false: the account is past its end date (" + attrEndTime + ")"}}}
+			{Field: directory.FieldAccountLocked, Message: "can't be false: the account is not valid at this time (" + date + ")"}}}
 	case !want && current.Locked():
 		unlock(modify, found)
 	}
@@ -232,13 +243,13 @@ func changeLock(modify *ldap.ModifyRequest, found *ldap.Entry, current directory
 // changeReferences adds and removes single values, so that a long list is not sent again. The placeholder stands
 // in while there is no other value.
 func (m *mapping) changeReferences(modify *ldap.ModifyRequest, attribute string, raw, wanted []string) {
-	wanted = slices.Clone(wanted)
 	if len(wanted) == 0 && m.Placeholder != "" {
 		wanted = []string{m.Placeholder}
 	}
-	had, want := set(raw), set(wanted)
-	gone := slices.DeleteFunc(slices.Clone(raw), func(dn string) bool { return want[dn] })
-	came := slices.DeleteFunc(wanted, func(dn string) bool { return had[dn] })
+	gone, came := without(raw, wanted, asItIs), without(wanted, raw, asItIs)
+	if len(gone) > 0 && len(came) > 0 { // some may be the same, spelled differently
+		gone, came = without(gone, came, foldedDN), without(came, gone, foldedDN)
+	}
 	if len(came) > 0 {
 		modify.Add(attribute, came)
 	}
@@ -247,33 +258,51 @@ func (m *mapping) changeReferences(modify *ldap.ModifyRequest, attribute string,
 	}
 }
 
-// changeClasses adds the auxiliary class of an attribute that gets its first value, and removes that of one
-// that loses its last.
-func (m *mapping) changeClasses(modify *ldap.ModifyRequest, found *ldap.Entry) {
+// changeClasses adds the auxiliary class of an attribute that gets its first value and, unless keep is set, removes
+// the class whose last attribute loses its last. It reports whether it removed one.
+func (m *mapping) changeClasses(modify *ldap.ModifyRequest, found *ldap.Entry, keep bool) bool {
 	classes := found.GetEqualFoldAttributeValues(attrObjectClass)
-	after := make(map[string]bool)
-	for i, attribute := range m.fields {
-		if attribute.ObjectClass != "" {
-			used := len(found.GetEqualFoldAttributeValues(attribute.Type)) > 0
-			if at := slices.IndexFunc(modify.Changes, func(c ldap.Change) bool { return c.Modification.Type == m.fields[i].Type }); at >= 0 {
-				used = len(modify.Changes[at].Modification.Vals) > 0
-			}
-			after[attribute.ObjectClass] = after[attribute.ObjectClass] || used
+	come, gone, used := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, attribute := range m.fields {
+		class := strings.ToLower(attribute.ObjectClass)
+		before := len(found.GetEqualFoldAttributeValues(attribute.Type))
+		after := left(modify, attribute.Type, before)
+		come[class] = come[class] || before == 0 && after > 0
+		gone[class] = gone[class] || before > 0 && after == 0
+		used[class] = used[class] || after > 0
+	}
+	removed := false
+	for _, attribute := range m.fields {
+		class := strings.ToLower(attribute.ObjectClass)
+		switch present := containsFold(classes, class); {
+		case class == "":
+		case come[class] && !present:
+			modify.Add(attrObjectClass, []string{attribute.ObjectClass})
+		case gone[class] && !used[class] && present && !keep && !containsFold(m.ObjectClasses, class):
+			modify.Delete(attrObjectClass, []string{attribute.ObjectClass})
+			removed = true
+		}
+		come[class], gone[class] = false, false
+	}
+	return removed
+}
+
+// left returns how many values of an attribute a request leaves of those there are.
+func left(modify *ldap.ModifyRequest, attribute string, count int) int {
+	for _, change := range modify.Changes {
+		if !strings.EqualFold(change.Modification.Type, attribute) {
+			continue
+		}
+		switch n := len(change.Modification.Vals); {
+		case change.Operation == ldap.AddAttribute:
+			count += n
+		case change.Operation == ldap.DeleteAttribute && n > 0:
+			count -= n
+		default:
+			count = n
 		}
 	}
-	touched := slices.Clone(modify.Changes)
-	for _, change := range touched {
-		class := m.fields[m.places[strings.ToLower(change.Modification.Type)]].ObjectClass
-		switch {
-		case class == "" || containsFold(m.ObjectClasses, class):
-		case after[class] && !containsFold(classes, class):
-			modify.Add(attrObjectClass, []string{class})
-			classes = append(slices.Clone(classes), class)
-		case !after[class] && containsFold(classes, class):
-			modify.Delete(attrObjectClass, []string{class})
-			classes = slices.DeleteFunc(slices.Clone(classes), func(c string) bool { return strings.EqualFold(c, class) })
-		}
-	}
+	return count
 }
 
 // Delete implements [directory.Directory]. References go after the entry, so that a stop in between leaves
@@ -368,10 +397,12 @@ func replaceShown(raw []string, shown int, wanted []string) []string {
 // storedFrom returns the values as LDAP writes them, the stored form where a value is one that was shown.
 func storedFrom(t directory.Type, wanted, raw []string) []string {
 	values := make([]string, len(wanted))
+	raw = slices.Clone(raw)
 	for i, value := range wanted {
 		values[i] = stored(t, value)
 		if at := slices.IndexFunc(raw, func(r string) bool { return display(t, r) == value }); at >= 0 {
 			values[i] = raw[at]
+			raw = slices.Delete(raw, at, at+1) // two may look the same
 		}
 	}
 	return values
@@ -381,13 +412,16 @@ func storedAll(t directory.Type, values []string) []string {
 	return storedFrom(t, values, nil)
 }
 
-func set(values []string) map[string]bool {
-	s := make(map[string]bool, len(values))
-	for _, v := range values {
-		s[v] = true
+// without returns the values that others does not hold in the form that form gives them.
+func without(values, others []string, form func(string) string) []string {
+	held := make(map[string]bool, len(others))
+	for _, v := range others {
+		held[form(v)] = true
 	}
-	return s
+	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return held[form(v)] })
 }
+
+func asItIs(value string) string { return value }
 
 func sameSet(a, b []string) bool {
 	return len(a) == len(b) && slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))

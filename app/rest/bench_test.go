@@ -131,7 +131,7 @@ func startRollcall(t *testing.T, server *slapd.Server) string {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), binary, "serve") //nolint:gosec // built above
+	cmd := exec.CommandContext(t.Context(), binary, "serve")
 	cmd.Env = []string{"ROLLCALL_SERVER_LISTEN=" + address, "ROLLCALL_LDAP_URL=" + server.URL(), "ROLLCALL_LDAP_BASE_DN=" + server.Suffix(),
 		"ROLLCALL_LDAP_BIND_DN=" + server.ServiceDN(), "ROLLCALL_LDAP_BIND_PASSWORD=" + server.ServicePassword(),
 		"ROLLCALL_AUTH_ADMIN_GROUP=" + adminGroup, "ROLLCALL_LOG_FILE=" + filepath.Join(dir, "log")}
@@ -243,8 +243,8 @@ func dialHTTP(t *testing.T, address string) *httpConn {
 
 // do sends a request and reads the answer, which must have this status.
 func (h *httpConn) do(method, path, body string, status int) error {
-	b := append(h.buffer[:0], method...)
-	b = append(append(append(b, ' '), path...), h.head...)
+	b := h.buffer[:0]
+	b = append(append(append(append(b, method...), ' '), path...), h.head...)
 	if body != "" {
 		b = append(b, "Content-Type: application/json\r\nContent-Length: "...)
 		b = append(strconv.AppendInt(b, int64(len(body)), 10), "\r\n"...)

@@ -291,7 +291,7 @@ func TestBasePathAndForwardedHeaders(t *testing.T) {
 		if problem := a.do("GET", "/users/nobody", nil).refused(directory.NotFound).problem(); problem.Type != "/directory/v1/errors/not-found" {
 			t.Errorf("the problem's type is %q", problem.Type)
 		}
-		response, err := http.Get(a.server.URL + "/users/alice") //nolint:noctx // a stranger's request
+		response, err := http.Get(a.server.URL + "/users/alice")
 		if err != nil {
 			t.Fatal(err)
 		}

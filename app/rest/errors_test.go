@@ -153,7 +153,7 @@ func TestTheIndexSaysWhereToGo(t *testing.T) {
 	}
 	a.as("", "").do("GET", "/", nil).want(200).decode(&index)
 	for name, link := range index.Links {
-		response, err := a.HTTP.Get(link) //nolint:noctx // a browser's request
+		response, err := a.HTTP.Get(link)
 		if err != nil {
 			t.Fatal(err)
 		}
