@@ -34,6 +34,8 @@ import (
 // version is set by the linker.
 var version = "development"
 
+var errConfiguration = errors.New("the configuration is not right")
+
 func main() {
 	if err := command().ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -60,7 +62,7 @@ func command() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load()
 			if err != nil {
-				return fmt.Errorf("the configuration is not right:\n%w", err)
+				return fmt.Errorf("%w:\n%w", errConfiguration, err)
 			}
 			return run(cmd.Context(), c, cmd.OutOrStdout())
 		},
@@ -110,7 +112,11 @@ func healthcheck(load func() (*config.Config, error)) *cobra.Command {
 
 // run serves the API until a signal comes, then lets the requests in flight end.
 func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	ends := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if c.Log.File == "" && !signal.Ignored(syscall.SIGHUP) {
+		ends = append(ends, syscall.SIGHUP) // there is no file to reopen: the terminal was closed
+	}
+	ctx, stop := signal.NotifyContext(ctx, ends...)
 	defer stop()
 	log, closeLog, err := newLog(c.Log)
 	if err != nil {
@@ -119,7 +125,7 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 	defer closeLog()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Server.Listen)
 	if err != nil {
-		return fmt.Errorf("%w; server.listen names another address", err)
+		return fmt.Errorf("%w: set server.listen to another address", err)
 	}
 	defer func() { _ = listener.Close() }()
 
@@ -130,13 +136,10 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		}
 		defer func() { err = errors.Join(err, stopPrivate(private, c.Server.ShutdownTimeout)) }()
 	}
-	options, err := ldapOptions(c)
-	if err != nil {
-		return err
-	}
+	options, faults := ldapOptions(c)
 	ldapDirectory, err := ldapdir.New(options)
-	if err != nil {
-		return err
+	if err := errors.Join(faults, err); err != nil {
+		return fmt.Errorf("%w:\n%w", errConfiguration, err)
 	}
 	defer ldapDirectory.Close()
 	authenticator := auth.New(ldapDirectory, auth.Options{
@@ -157,7 +160,7 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		WriteTimeout: c.Server.WriteTimeout, IdleTimeout: c.Server.IdleTimeout,
 		MaxHeaderBytes: int(c.Server.MaxHeaderBytes), ErrorLog: stdlog.New(warnings{log}, "", 0),
 	}
-	announce(out, c, listener.Addr().String(), private)
+	announce(out, c, listener.Addr().String())
 	return serve(ctx, stop, server, listener, private, c.Server.ShutdownTimeout)
 }
 
@@ -171,17 +174,19 @@ func serve(ctx context.Context, stop func(), server *http.Server, listener net.L
 	go func() { failed <- server.Serve(listener) }()
 	var ended error
 	select {
-	case ended = <-failed:
-		return ended
+	case err := <-failed:
+		return err
 	case <-died:
 		ended = private.Err()
 	case <-ctx.Done():
 	}
-	stop() // a second Ctrl-C ends it at once
-	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	shutdown, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), patience, errors.New("server.shutdown_timeout is over"))
 	defer cancel()
+	shutdown, done := signal.NotifyContext(shutdown, syscall.SIGINT, syscall.SIGTERM) // a second Ctrl-C is in a hurry
+	defer done()
+	stop() // and a third ends it at once
 	if err := server.Shutdown(shutdown); err != nil {
-		ended = errors.Join(ended, fmt.Errorf("requests were cut off after server.shutdown_timeout: %w", err), server.Close())
+		ended = errors.Join(ended, fmt.Errorf("requests were cut off: %w", context.Cause(shutdown)), server.Close())
 	}
 	return ended
 }
@@ -219,7 +224,7 @@ func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 	o := ldapdir.Options{
 		URL: c.LDAP.URL, BaseDN: c.LDAP.BaseDN, BindDN: c.LDAP.BindDN, BindPassword: string(c.LDAP.BindPassword),
 		Timeout: c.LDAP.Timeout, Connections: c.LDAP.Connections, ExclusiveConnections: c.LDAP.ExclusiveConnections,
-		MaxConnectionAge: c.LDAP.MaxConnectionAge, PageSize: uint32(c.LDAP.PageSize), MaxMessageBytes: c.LDAP.MaxMessageBytes, //nolint:gosec // config checks its range
+		MaxConnectionAge: c.LDAP.MaxConnectionAge, PageSize: uint32(c.LDAP.PageSize), MaxMessageBytes: c.LDAP.MaxMessageBytes,
 		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords, LoginField: c.Auth.LoginField,
 	}
 	var problems []error
@@ -293,18 +298,19 @@ func prefixes(proxies []string) []netip.Prefix {
 	return all
 }
 
-// announce says where the API is and how to log in.
-func announce(out io.Writer, c *config.Config, address string, private *slapd.Server) {
+// announce says where the API is and how to log in, all at once.
+func announce(out io.Writer, c *config.Config, address string) {
 	url := localURL(address) + c.Server.BasePath
-	_, _ = fmt.Fprintf(out, "Rollcall %s, %s environment\n  listens on   %s\n", version, c.Environment, url)
-	if private == nil {
-		_, _ = fmt.Fprintf(out, "  directory    %s, %s\n", c.LDAP.URL, c.LDAP.BaseDN)
-		return
+	text := fmt.Sprintf("Rollcall %s, %s environment\n  listens on   %s\n  directory    %s, ", version, c.Environment, url, c.LDAP.URL)
+	if c.Embedded.Enabled {
+		text += "a private OpenLDAP that keeps its data in " + c.Embedded.Dir + "\n"
+	} else {
+		text += c.LDAP.BaseDN + "\n"
 	}
-	_, _ = fmt.Fprintf(out, "  directory    %s, a private OpenLDAP that keeps its data in %s\n", private.URL(), c.Embedded.Dir)
-	if c.Embedded.Sample {
-		_, _ = fmt.Fprintf(out, "  log in as    admin with the password admin (HTTP Basic)\n\n  curl -u admin:admin %s/users/alice\n\n", url)
+	if c.Embedded.Enabled && c.Embedded.Sample {
+		text += "  log in as    admin with the password admin (HTTP Basic)\n\n  curl -u admin:admin " + url + "/users/alice\n\n"
 	}
+	_, _ = io.WriteString(out, text) // whoever does not read it can't be told so either
 }
 
 // localURL returns where a server that listens on the address is reached from this machine.

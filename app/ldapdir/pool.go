@@ -101,7 +101,8 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, &lostError{timeout: ctx.Err() != nil || os.IsTimeout(err), cause: err}
 	}
-	w := &wire{Conn: raw, timeout: p.options.Timeout}
+	// A write that takes half of an operation's time has stalled: what waits behind it keeps the other half.
+	w := &wire{Conn: raw, timeout: p.options.Timeout / 2}
 	c := &conn{Conn: ldap.NewConn(w, false), pool: p, wire: w, born: time.Now()}
 	if !p.remember(c) {
 		_ = raw.Close()
