@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,10 +73,18 @@ func command() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, faults := load()
-			if err := c.Print(cmd.OutOrStdout()); err != nil {
+			if err := c.Print(cmd.OutOrStdout()); err != nil || faults != nil {
+				return errors.Join(err, faults)
+			}
+			if c.Embedded.Enabled { // what the private server brings itself
+				c.LDAP.URL, c.LDAP.BaseDN = "ldap://127.0.0.1:389", cmp.Or(c.LDAP.BaseDN, openldap.DefaultSuffix)
+			}
+			d, _, err := openDirectory(c)
+			if err != nil {
 				return err
 			}
-			return faults
+			d.Close()
+			return nil
 		},
 	}, &cobra.Command{
 		Use:   "version",
@@ -136,9 +145,8 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		}
 		defer func() { err = errors.Join(err, stopPrivate(private, c.Server.ShutdownTimeout)) }()
 	}
-	options, faults := ldapOptions(c)
-	ldapDirectory, err := ldapdir.New(options)
-	if err := errors.Join(faults, err); err != nil {
+	ldapDirectory, kinds, err := openDirectory(c)
+	if err != nil {
 		return fmt.Errorf("%w:\n%w", errConfiguration, err)
 	}
 	defer ldapDirectory.Close()
@@ -149,7 +157,7 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		AdminGroup: c.Auth.AdminGroup, Entries: c.Auth.Protected, SameDN: ldapdir.SameDN,
 	})
 	handler := rest.New(rest.Options{
-		Directory: directory.NewGuarded(directory.NewChecked(protected)), Kinds: kindsOf(options.Mappings),
+		Directory: directory.NewGuarded(directory.NewChecked(protected)), Kinds: kinds,
 		Authenticate: authenticator.Basic, Ready: ldapDirectory.Ready, Version: version,
 		BasePath: c.Server.BasePath, TrustedProxies: prefixes(c.Server.TrustedProxies),
 		RequestTimeout: c.Server.RequestTimeout, WriteTimeout: c.Server.WriteTimeout, MaxBodyBytes: c.Server.MaxBodyBytes, Log: log,
@@ -161,6 +169,13 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		MaxHeaderBytes: int(c.Server.MaxHeaderBytes), ErrorLog: stdlog.New(warnings{log}, "", 0),
 	}
 	announce(out, c, listener.Addr().String())
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		if err := ldapDirectory.Ready(ctx); err != nil && ctx.Err() == nil {
+			log.WithError(err).Warn("the directory can't be used yet; requests that need it answer 503 until it can")
+		}
+	})
+	defer asking.Wait()
 	return serve(ctx, stop, server, listener, private, c.Server.ShutdownTimeout)
 }
 
@@ -219,6 +234,23 @@ func stopPrivate(server *slapd.Server, patience time.Duration) error {
 	return server.Stop(ctx)
 }
 
+// openDirectory returns the directory that the configuration describes, and its kinds. It does not connect yet.
+func openDirectory(c *config.Config) (*ldapdir.Directory, []*directory.Kind, error) {
+	options, faults := ldapOptions(c)
+	d, err := ldapdir.New(options)
+	if err := errors.Join(faults, err); err != nil {
+		return nil, nil, err
+	}
+	if !d.Holds(directory.KindGroups, c.Auth.AdminGroup) {
+		return nil, nil, errors.New("auth.admin_group: must be a group below groups.container, so that its last admin can be kept")
+	}
+	kinds := make([]*directory.Kind, len(options.Mappings))
+	for i, m := range options.Mappings {
+		kinds[i] = m.Kind
+	}
+	return d, kinds, nil
+}
+
 // ldapOptions unpacks the configuration for ldapdir.
 func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 	o := ldapdir.Options{
@@ -275,14 +307,6 @@ func below(relative, base string) string {
 		return ""
 	}
 	return relative + "," + base
-}
-
-func kindsOf(mappings []ldapdir.Mapping) []*directory.Kind {
-	kinds := make([]*directory.Kind, len(mappings))
-	for i, m := range mappings {
-		kinds[i] = m.Kind
-	}
-	return kinds
 }
 
 // prefixes reads addresses and ranges that config has found right.

@@ -588,7 +588,7 @@ func TestSlowAndLargeRequestsHaveLimits(t *testing.T) {
 		},
 		"slow bodies are cut": func(_, slow *program) {
 			w := slow.hold().send(newHost[:1])
-			w.answers(http.StatusBadRequest)
+			w.answers(http.StatusRequestTimeout)
 			w.isCut()
 		},
 	} {

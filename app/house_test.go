@@ -17,7 +17,7 @@ var house = map[string]string{
 	"main":                        "config, app/directory, app/ldapdir, app/rest, app/auth, app/client, app/slapd, deploy/openldap, cobra, logrus, net/http",
 	"config":                      "viper, mapstructure, yaml",
 	"app/directory":               "filter-parser, x/crypto",
-	"app/ldapdir":                 "app/directory, go-ldap, asn1-ber, ldif",
+	"app/ldapdir":                 "app/directory, go-ldap, asn1-ber, ldif, x/text",
 	"app/rest":                    "app/directory, app/auth, mux, logrus, kin-openapi, json-patch, cors, compress, swgui, prometheus, otelhttp, otel, net/http",
 	"app/auth":                    "app/directory, jwt, go-oidc, x/time",
 	"app/client":                  "app/directory, net/http",
@@ -57,6 +57,7 @@ var modules = map[string]string{
 	"swgui":         "github.com/swaggest/swgui",
 	"viper":         "github.com/spf13/viper",
 	"x/crypto":      "golang.org/x/crypto",
+	"x/text":        "golang.org/x/text",
 	"x/time":        "golang.org/x/time",
 	"yaml":          "go.yaml.in/yaml/v3",
 }

@@ -47,6 +47,7 @@ type proofKey [sha256.Size]byte
 
 // proof is a password that is being proved, or was.
 type proof struct {
+	id    string // of the account
 	done  chan struct{}
 	err   error
 	until time.Time
@@ -76,7 +77,7 @@ func (a *Authenticator) Basic(ctx context.Context, login, password string) (dire
 		return directory.Caller{}, err
 	}
 	if err := a.prove(ctx, login, password, who.account); err != nil {
-		a.forget(who.account.ID) // that attempt may have locked it
+		a.readAgain(who.account.ID) // that attempt may have locked it
 		return directory.Caller{}, err
 	}
 	if who.account.Locked {
@@ -123,7 +124,7 @@ func (a *Authenticator) prove(ctx context.Context, login, password string, accou
 		a.mutex.Lock()
 		p, ok := a.proofs[key]
 		if !ok {
-			p = a.begin(key)
+			p = a.begin(key, account.ID)
 		}
 		a.mutex.Unlock()
 		if !ok {
@@ -142,11 +143,11 @@ func (a *Authenticator) prove(ctx context.Context, login, password string, accou
 	}
 }
 
-func (a *Authenticator) begin(key proofKey) *proof {
+func (a *Authenticator) begin(key proofKey, id string) *proof {
 	if len(a.proofs) >= maxRemembered {
 		maps.DeleteFunc(a.proofs, func(_ proofKey, p *proof) bool { return !p.until.IsZero() && time.Now().After(p.until) })
 	}
-	p := &proof{done: make(chan struct{})}
+	p := &proof{id: id, done: make(chan struct{})}
 	a.proofs[key] = p
 	return p
 }
@@ -180,10 +181,18 @@ func (a *Authenticator) key(login, password string, account directory.Account) p
 	return proofKey(mac.Sum(nil))
 }
 
-// forget makes what is known of a user, or of all where id is "", be read again.
-func (a *Authenticator) forget(id string) {
+// readAgain makes what is known of a user, or of all where id is "", be read again.
+func (a *Authenticator) readAgain(id string) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	a.generation++
 	maps.DeleteFunc(a.known, func(_ string, k known) bool { return id == "" || k.account.ID == id })
+}
+
+// forget is readAgain, and passwords are proved again too.
+func (a *Authenticator) forget(id string) {
+	a.readAgain(id)
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	maps.DeleteFunc(a.proofs, func(_ proofKey, p *proof) bool { return id == "" || p.id == id })
 }

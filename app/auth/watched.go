@@ -21,7 +21,7 @@ func (a *Authenticator) Watch(next directory.Directory) *Watched {
 func (w *Watched) Create(ctx context.Context, kind *directory.Kind, patch directory.Patch) (directory.Entry, error) {
 	entry, err := w.Directory.Create(ctx, kind, patch)
 	if kind.Name == directory.KindGroups {
-		w.authenticator.forget("")
+		w.authenticator.readAgain("")
 	}
 	return entry, err
 }
@@ -32,8 +32,10 @@ func (w *Watched) Update(ctx context.Context, kind *directory.Kind, name string,
 	switch {
 	case kind.Name == directory.KindUsers && err == nil:
 		w.authenticator.forget(entry.ID())
-	case kind.Name != directory.KindHosts:
+	case kind.Name == directory.KindUsers:
 		w.authenticator.forget("")
+	case kind.Name == directory.KindGroups:
+		w.authenticator.readAgain("")
 	}
 	return entry, err
 }
@@ -42,7 +44,7 @@ func (w *Watched) Update(ctx context.Context, kind *directory.Kind, name string,
 func (w *Watched) AddValue(ctx context.Context, kind *directory.Kind, name, field, value string, condition directory.Condition) error {
 	err := w.Directory.AddValue(ctx, kind, name, field, value, condition)
 	if kind.Name == directory.KindGroups {
-		w.authenticator.forget("")
+		w.authenticator.readAgain("")
 	}
 	return err
 }
@@ -51,7 +53,7 @@ func (w *Watched) AddValue(ctx context.Context, kind *directory.Kind, name, fiel
 func (w *Watched) RemoveValue(ctx context.Context, kind *directory.Kind, name, field, value string, condition directory.Condition) error {
 	err := w.Directory.RemoveValue(ctx, kind, name, field, value, condition)
 	if kind.Name == directory.KindGroups {
-		w.authenticator.forget("")
+		w.authenticator.readAgain("")
 	}
 	return err
 }

@@ -60,6 +60,8 @@ var (
 		"Use one of the methods in the Allow header.")
 	NotAcceptable = newCode(406, "not-acceptable", "No such representation",
 		"Accept application/json.")
+	RequestTimeout = newCode(408, "request-timeout", "The request took too long to arrive",
+		"Send it again, faster. server.read_timeout is the limit.")
 	AlreadyExists = newCode(409, "already-exists", "The name is taken",
 		"Choose another name, or change the entry there is with PUT or PATCH.")
 	HasChildren = newCode(409, "has-children", "Other entries lie below this one",

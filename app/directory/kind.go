@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -95,10 +96,11 @@ func NewKind(base Kind, key string, more ...Field) (*Kind, error) {
 	kind := base
 	kind.Fields = slices.Concat(base.Fields, more)
 	kind.index = make(map[string]int, len(kind.Fields))
+	var faults []error
 	for i := range kind.Fields {
 		f := &kind.Fields[i]
 		if _, taken := kind.index[f.Name]; taken || f.Name == "" {
-			return nil, fmt.Errorf("%s: the field name %q is empty or taken", kind.Name, f.Name)
+			faults = append(faults, fmt.Errorf("%s: the field name %q is empty or taken", kind.Name, f.Name))
 		}
 		kind.index[f.Name] = i
 		if f.MaxLength == 0 {
@@ -106,12 +108,15 @@ func NewKind(base Kind, key string, more ...Field) (*Kind, error) {
 		}
 	}
 	i, ok := kind.index[key]
-	if !ok {
-		return nil, fmt.Errorf("%s: the key %q is no field", kind.Name, key)
-	}
 	f := &kind.Fields[i]
-	if f.List || f.ReadOnly || f.WriteOnly || f.Type != Text {
-		return nil, fmt.Errorf("%s: the key %q must be a single text that can be read and written", kind.Name, key)
+	switch {
+	case !ok:
+		faults = append(faults, fmt.Errorf("%s: the key %q is no field", kind.Name, key))
+	case f.List || f.ReadOnly || f.WriteOnly || f.Type != Text:
+		faults = append(faults, fmt.Errorf("%s: the key %q must be a single text that can be read and written", kind.Name, key))
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
 	}
 	kind.Key = key
 	f.Required, f.DefaultsTo, f.Unique = true, "", false
@@ -135,6 +140,11 @@ func (k *Kind) Replacement(patch Patch) Change {
 			}
 		}
 		maps.Copy(whole.Set, patch.Set)
+		for name, values := range patch.Set {
+			if f, _ := k.Field(name); f.Kept && !f.ReadOnly && slices.Equal(values, current.Values(name)) {
+				delete(whole.Set, name) // sent back as it was read
+			}
+		}
 		k.fillDefaults(whole.Set)
 		return whole, nil
 	}

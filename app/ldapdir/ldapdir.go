@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	ber "github.com/go-asn1-ber/asn1-ber"
@@ -94,6 +95,12 @@ func (d *Directory) Ready(ctx context.Context) error {
 	_, err := d.search(ctx, ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
 		"(objectClass=*)", []string{"1.1"}, nil))
 	return d.fault(err, nil)
+}
+
+// Holds reports whether an entry with this DN would be one of a kind, by where it lies.
+func (d *Directory) Holds(kind, dn string) bool {
+	parsed, err := ldap.ParseDN(dn)
+	return err == nil && slices.ContainsFunc(d.mappings, func(m *mapping) bool { return m.Kind.Name == kind && m.holds(parsed) })
 }
 
 func (d *Directory) of(kind *directory.Kind) *mapping {

@@ -54,6 +54,12 @@ func outside(e *ldap.Entry, now time.Time) string {
 	return ""
 }
 
+// lockedByUs reports whether the account is locked as lock does it.
+func lockedByUs(e *ldap.Entry) bool {
+	return e.GetEqualFoldAttributeValue(attrLockedTime) == lockedForGood &&
+		strings.HasPrefix(e.GetEqualFoldAttributeValue(attrEndTime), lockedEnd)
+}
+
 // lock adds the changes that lock an account until somebody unlocks it.
 func lock(modify *ldap.ModifyRequest, e *ldap.Entry) {
 	modify.Replace(attrLockedTime, []string{lockedForGood})

@@ -11,6 +11,7 @@ import (
 
 	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
+	"golang.org/x/text/unicode/norm"
 
 	"rollcall/app/directory"
 )
@@ -302,18 +303,22 @@ func SameDN(a, b string) bool {
 	if strings.EqualFold(a, b) {
 		return true
 	}
-	x, err := ldap.ParseDN(a)
-	if err != nil {
-		return false
-	}
-	y, err := ldap.ParseDN(b)
-	return err == nil && x.EqualFold(y)
+	return foldedDN(a) == foldedDN(b)
 }
 
-// foldedDN returns a DN in a form that is the same for all spellings of it.
+// foldedDN returns a DN in a form that is the same for all spellings of it: values differ neither by case nor by
+// compatibility forms, and spaces count as one, or not at all at the ends (RFC 4518 §2, caseIgnoreMatch).
 func foldedDN(dn string) string {
-	if parsed, err := ldap.ParseDN(dn); err == nil {
-		dn = parsed.String()
+	parsed, err := ldap.ParseDN(dn)
+	if err != nil {
+		return dn
 	}
-	return strings.ToLower(dn)
+	for _, rdn := range parsed.RDNs {
+		for _, part := range rdn.Attributes {
+			part.Type = strings.ToLower(part.Type)
+			part.Value = strings.ToLower(strings.Join(strings.Fields(norm.NFKC.String(part.Value)), " "))
+		}
+		slices.SortFunc(rdn.Attributes, func(a, b *ldap.AttributeTypeAndValue) int { return strings.Compare(a.Type, b.Type) })
+	}
+	return parsed.String()
 }

@@ -33,7 +33,7 @@ import (
 
 const (
 	// timeout is ldap.timeout in these tests, and grace how much later an operation may end.
-	timeout = 750 * time.Millisecond
+	timeout = time.Second
 	grace   = time.Second
 	// patience is for what happens in its own time.
 	patience = 20 * time.Second
@@ -375,6 +375,16 @@ func (f *fixture) pause() {
 	if err := f.server.Pause(); err != nil {
 		f.t.Fatal(err)
 	}
+	f.eventually("slapd answers no more", func() bool { // its threads stop one by one
+		l, err := ldap.DialURL(f.server.URL())
+		if err != nil {
+			return true
+		}
+		defer l.Close()
+		l.SetTimeout(timeout / 10)
+		_, err = l.Search(ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false, "(objectClass=*)", []string{"1.1"}, nil))
+		return err != nil
+	})
 }
 
 func (f *fixture) resume() {
@@ -1029,8 +1039,11 @@ func hostileServer(t *testing.T, shared *slapd.Server) {
 	t.Parallel()
 	var running sync.WaitGroup
 	defer running.Wait()
+	places := make(chan struct{}, 5) // 32 callers each are enough for two cores
 	for i, trick := range tricks {
 		running.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
 			f := fixtures[i]
 			failed := codes(directory.Unavailable, directory.Timeout, directory.OutcomeUnknown, directory.Internal)
 			f.onRequest(trick.do)

@@ -226,7 +226,7 @@ func (d *Directory) modification(m *mapping, server *features, found *ldap.Entry
 func changeLock(modify *ldap.ModifyRequest, server *features, found *ldap.Entry, current directory.Entry, wanted []string) error {
 	want, date := slices.Equal(wanted, []string{directory.True}), outside(found, time.Now())
 	switch {
-	case want && !current.Locked():
+	case want && !lockedByUs(found): // also where it is locked for a while, by failed logins
 		if !server.passwordPolicy {
 			return lacks("password policies, which locks need", oidPasswordPolicy)
 		}

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -282,6 +283,9 @@ func (e entries) patchFrom(w http.ResponseWriter, r *http.Request, types ...stri
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, e.MaxBodyBytes))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return directory.Patch{}, &directory.Error{Code: directory.BodyTooLarge}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return directory.Patch{}, &directory.Error{Code: directory.RequestTimeout}
 	}
 	if err != nil {
 		return directory.Patch{}, &directory.Error{Code: directory.BadRequest, Detail: "The body could not be read to its end.", Cause: err}

@@ -231,8 +231,13 @@ func (s *Server) end(signals ...syscall.Signal) error {
 }
 
 // Pause makes slapd silent: its connections stay open and new ones are accepted by the system,
-// but nothing answers until Resume.
-func (s *Server) Pause() error { return s.process.cmd.Process.Signal(syscall.SIGSTOP) }
+// but nothing answers until Resume. It returns when every thread has stopped.
+func (s *Server) Pause() error {
+	if err := s.process.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return stopped(s.process.cmd.Process.Pid)
+}
 
 // Resume ends a Pause.
 func (s *Server) Resume() error { return s.process.cmd.Process.Signal(syscall.SIGCONT) }
