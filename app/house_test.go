@@ -26,6 +26,7 @@ var house = map[string]string{
 	"app/directory/directorytest": "app/directory, go-cmp, rapid, testing",
 	"app/ldapdir/ldapdirtest":     "app/directory, app/ldapdir, app/slapd, deploy/openldap, go-ldap, testing",
 	"app":                         "", // holds this test
+	"docs":                        "", // holds the README's
 }
 
 // tests may import all rooms, what their own may, and this.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	ber "github.com/go-asn1-ber/asn1-ber"
@@ -26,7 +27,7 @@ type Options struct {
 	// Timeout is how long one operation may take, connecting included.
 	Timeout time.Duration
 	// Connections is how many connections all callers share, ExclusiveConnections how many more may be used
-	// for paged searches, and again for logins.
+	// for paged searches, and again for logins. One that is being replaced may linger until its operations end.
 	Connections, ExclusiveConnections int
 	// MaxConnectionAge is after how long a connection is replaced.
 	MaxConnectionAge time.Duration
@@ -83,8 +84,19 @@ func New(o Options) (*Directory, error) {
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
-	ber.MaxPacketLengthBytes = o.MaxMessageBytes
+	limitMessages(o.MaxMessageBytes)
 	return d, nil
+}
+
+var messages sync.Mutex
+
+// limitMessages sets the largest message that is read from any server. go-ldap takes no limit of one connection's.
+func limitMessages(bytes int64) {
+	messages.Lock()
+	defer messages.Unlock()
+	if ber.MaxPacketLengthBytes != bytes { // others may be reading it
+		ber.MaxPacketLengthBytes = bytes
+	}
 }
 
 // Close closes every connection and waits for the operations that still run.

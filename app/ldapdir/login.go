@@ -34,16 +34,10 @@ func (d *Directory) Authenticate(ctx context.Context, dn, password string) error
 	if dn == "" || password == "" { // RFC 4513 §5.1: such a bind succeeds, as nobody
 		return &directory.Error{Code: directory.InvalidCredentials}
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
-	defer cancel()
-	c, err := d.pool.logins.lease(ctx)
-	if err != nil {
-		return d.fault(err, nil)
-	}
-	defer d.pool.logins.giveBack(c)
-	_, err = counted(ctx, c, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Bind(dn, password) })
+	c, _, err := borrow(ctx, &d.pool.logins, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Bind(dn, password) })
 	switch {
 	case err == nil:
+		d.pool.logins.giveBack(c)
 		return nil
 	case hasCode(err, ldap.LDAPResultInvalidCredentials), hasCode(err, ldap.LDAPResultInappropriateAuthentication),
 		hasCode(err, ldap.LDAPResultNoSuchObject), hasCode(err, ldap.LDAPResultConstraintViolation):

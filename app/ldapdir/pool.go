@@ -199,10 +199,16 @@ func read[T any](ctx context.Context, p *pool, operation func(*ldap.Conn) (T, er
 	defer cancel()
 	s := p.next()
 	value, err := doOn(ctx, p, s, operation)
-	if lost, ok := errors.AsType[*lostError](err); ok && lost.sent && !lost.timeout {
+	if foundClosed(err) {
 		return doOn(ctx, p, s, operation)
 	}
 	return value, err
+}
+
+// foundClosed reports whether an operation ended because the connection had.
+func foundClosed(err error) bool {
+	lost, ok := errors.AsType[*lostError](err)
+	return ok && lost.sent && !lost.timeout
 }
 
 func doOn[T any](ctx context.Context, p *pool, s *slot, operation func(*ldap.Conn) (T, error)) (T, error) {
@@ -260,6 +266,28 @@ func (e *exclusive) lease(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// borrow leases a connection and runs a first operation on it, within the configured time and the context's: once
+// more where the connection was found closed. Unless there is an error, the caller gives the connection back.
+func borrow[T any](ctx context.Context, e *exclusive, operation func(*ldap.Conn) (T, error)) (*conn, T, error) {
+	ctx, cancel := e.pool.limit(ctx)
+	defer cancel()
+	for again := true; ; again = false {
+		c, err := e.lease(ctx)
+		if err != nil {
+			var none T
+			return nil, none, err
+		}
+		value, err := counted(ctx, c, operation)
+		if err == nil {
+			return c, value, nil
+		}
+		e.giveBack(c)
+		if !again || !foundClosed(err) {
+			return nil, value, err
+		}
+	}
 }
 
 func (e *exclusive) pop() *conn {

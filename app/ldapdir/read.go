@@ -27,15 +27,15 @@ func (d *Directory) Get(ctx context.Context, kind *directory.Kind, name string) 
 func (d *Directory) List(ctx context.Context, kind *directory.Kind) iter.Seq2[directory.Entry, error] {
 	return func(yield func(directory.Entry, error) bool) {
 		m := d.of(kind)
-		c, err := d.leasePaged(ctx)
-		if err != nil {
-			yield(directory.Entry{}, d.fault(err, m))
-			return
-		}
-		defer d.pool.paged.giveBack(c)
 		page := ldap.NewControlPaging(d.options.PageSize)
+		search := func(l *ldap.Conn) (*ldap.SearchResult, error) {
+			return l.Search(m.search(m.Container, m.scope(), m.Filter, m.request, page))
+		}
+		c, result, err := borrow(ctx, &d.pool.paged, search)
+		if c != nil {
+			defer d.pool.paged.giveBack(c)
+		}
 		for {
-			result, err := d.page(ctx, c, m, page)
 			if err != nil {
 				yield(directory.Entry{}, d.fault(err, m))
 				return
@@ -50,22 +50,15 @@ func (d *Directory) List(ctx context.Context, kind *directory.Kind) iter.Seq2[di
 				return
 			}
 			page.SetCookie(next.Cookie)
+			result, err = d.nextPage(ctx, c, search)
 		}
 	}
 }
 
-func (d *Directory) leasePaged(ctx context.Context) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
+func (d *Directory) nextPage(ctx context.Context, c *conn, search func(*ldap.Conn) (*ldap.SearchResult, error)) (*ldap.SearchResult, error) {
+	ctx, cancel := d.pool.limit(ctx)
 	defer cancel()
-	return d.pool.paged.lease(ctx)
-}
-
-func (d *Directory) page(ctx context.Context, c *conn, m *mapping, page ldap.Control) (*ldap.SearchResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
-	defer cancel()
-	return counted(ctx, c, func(l *ldap.Conn) (*ldap.SearchResult, error) {
-		return l.Search(m.search(m.Container, m.scope(), m.Filter, m.request, page))
-	})
+	return counted(ctx, c, search)
 }
 
 // Resolve implements [directory.Directory] by one search, or by one for each kind whose container is above the DN.

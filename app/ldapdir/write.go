@@ -341,8 +341,10 @@ func (d *Directory) Delete(ctx context.Context, kind *directory.Kind, name strin
 		_, err = do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Del(remove) })
 		switch {
 		case err == nil:
-			_, err := d.sweep(ctx, found.DN)
-			return err
+			if _, err := d.sweep(ctx, found.DN); err != nil {
+				return &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was deleted, but references to it may be left. Repeat the request to remove them.", Cause: err}
+			}
+			return nil
 		case !hasCode(err, ldap.LDAPResultAssertionFailed):
 			return d.writeFault(err, m)
 		}

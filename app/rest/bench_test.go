@@ -69,20 +69,22 @@ func TestBench(t *testing.T) {
 			},
 			func(l *ldapLoop, _ int64) error { return l.create(fresh()) }},
 	} {
-		var rollcall, bare []float64
-		for range benchRuns {
-			rollcall = append(rollcall, perSecond(t, func() func(int64) error {
-				h := dialHTTP(t, address)
-				return func(i int64) error { return work.rollcall(h, i) }
-			}))
-			bare = append(bare, perSecond(t, func() func(int64) error {
-				return func(i int64) error { return work.bareLDAP(loop, i) }
-			}))
-		}
-		slices.Sort(rollcall)
-		slices.Sort(bare)
-		r, b := rollcall[benchRuns/2], bare[benchRuns/2]
-		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%.2f\t\n", work.name, r, b, r/b)
+		t.Run(work.name, func(t *testing.T) {
+			var rollcall, bare []float64
+			for range benchRuns {
+				rollcall = append(rollcall, perSecond(t, func() func(int64) error {
+					h := dialHTTP(t, address)
+					return func(i int64) error { return work.rollcall(h, i) }
+				}))
+				bare = append(bare, perSecond(t, func() func(int64) error {
+					return func(i int64) error { return work.bareLDAP(loop, i) }
+				}))
+			}
+			slices.Sort(rollcall)
+			slices.Sort(bare)
+			r, b := rollcall[benchRuns/2], bare[benchRuns/2]
+			fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%.2f\t\n", work.name, r, b, r/b)
+		})
 	}
 	if err := table.Flush(); err != nil {
 		t.Fatal(err)

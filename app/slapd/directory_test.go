@@ -298,6 +298,14 @@ func TestLocksOut(t *testing.T) {
 	}
 }
 
+func TestNobodyLocksTheServiceAccountOut(t *testing.T) {
+	s := start(t, Options{})
+	for range 15 { // more than pwdMaxFailure
+		want(t, "wrong password", dial(t, s, "", "").Bind(s.ServiceDN(), "wrong"), ldap.LDAPResultInvalidCredentials)
+	}
+	want(t, "right password", dial(t, s, "", "").Bind(s.ServiceDN(), s.ServicePassword()), ldap.LDAPResultSuccess)
+}
+
 func TestDeletedMembersAreGoneAtOnce(t *testing.T) {
 	s := start(t, Options{})
 	conn := service(t, s)
