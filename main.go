@@ -250,7 +250,12 @@ func openDirectory(c *config.Config) (*ldapdir.Directory, []*directory.Kind, err
 		return nil, nil, err
 	}
 	if !d.Holds(directory.KindGroups, c.Auth.AdminGroup) {
-		return nil, nil, errors.New("auth.admin_group: must be a group below groups.container, so that its last admin can be kept")
+		return nil, nil, errors.New("auth.admin_group: must be a group below groups.container, named by its naming_attribute, so that its last admin can be kept")
+	}
+	for _, dn := range c.Auth.Protected {
+		if !d.Holds(directory.KindUsers, dn) && !d.Holds(directory.KindGroups, dn) && !d.Holds(directory.KindHosts, dn) {
+			return nil, nil, fmt.Errorf("auth.protected: %q must be below a container, and named by its naming_attribute", dn)
+		}
 	}
 	kinds := make([]*directory.Kind, len(options.Mappings))
 	for i, m := range options.Mappings {

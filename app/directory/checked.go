@@ -116,10 +116,13 @@ func (c *Checked) check(ctx context.Context, kind *Kind, patch Patch, current En
 			continue
 		}
 		if f.ReadOnly {
-			if !sameValues(values, current.At(i)) {
+			if !f.Volatile && !sameValues(values, current.At(i)) {
 				violations = append(violations, Violation{f.Name, "can't be set"})
 			}
 			continue
+		}
+		if f.DefaultsTo != "" && len(values) == 0 {
+			values = current.Values(f.DefaultsTo)
 		}
 		wanted, wrong, err := c.checkField(ctx, kind, f, values, current.At(i), creating)
 		if err != nil {

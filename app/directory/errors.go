@@ -150,10 +150,17 @@ func Is(err error, code *Code) bool {
 	return ok && e.Code == code
 }
 
+// maxViolations is how many violations an error names.
+const maxViolations = 100
+
 // invalid returns an error for the violations, or nil where there are none.
 func invalid(violations []Violation) error {
-	if len(violations) == 0 {
+	switch n := len(violations); {
+	case n == 0:
 		return nil
+	case n > maxViolations:
+		return &Error{Code: Invalid, Violations: violations[:maxViolations],
+			Detail: fmt.Sprintf("There are %d violations; these are the first %d.", n, maxViolations)}
 	}
 	return &Error{Code: Invalid, Violations: violations}
 }

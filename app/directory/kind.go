@@ -56,6 +56,8 @@ type Field struct {
 	WriteOnly bool
 	// Kept fields stay as they are when a replacement leaves them out.
 	Kept bool
+	// Volatile fields change by themselves: whatever a request says of one is ignored.
+	Volatile bool
 	// Unique fields are given to one entry only; the directory server enforces it.
 	Unique bool
 	// DefaultsTo names the field whose value this one takes when a creation or replacement leaves it out.

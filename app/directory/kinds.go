@@ -9,7 +9,7 @@ func entryFields() []Field {
 			Example: "b5d5a3a0-3c1d-103f-8a57-6d1d4c0f8f9e"},
 		{Name: "createdAt", Type: Timestamp, ReadOnly: true, Description: "When the entry was created.",
 			Example: "2026-01-31T12:00:00Z"},
-		{Name: "updatedAt", Type: Timestamp, ReadOnly: true, Description: "When the entry last changed.",
+		{Name: "updatedAt", Type: Timestamp, ReadOnly: true, Volatile: true, Description: "When the entry last changed.",
 			Example: "2026-01-31T12:00:00Z"},
 	}
 }

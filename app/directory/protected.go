@@ -35,7 +35,7 @@ func NewProtected(next Directory, protection Protection) *Protected {
 // Update refuses to lock the last admin, or to remove it from the admin group.
 func (p *Protected) Update(ctx context.Context, kind *Kind, name string, condition Condition, change Change) (Entry, error) {
 	var undo func(context.Context) error
-	held := false
+	held, more := false, false
 	defer func() {
 		if held {
 			<-p.weakening
@@ -48,7 +48,7 @@ func (p *Protected) Update(ctx context.Context, kind *Kind, name string, conditi
 			return Patch{}, err
 		}
 		lost, err := p.loss(ctx, current, patch)
-		if err != nil || len(lost.gone) == 0 {
+		if err != nil || len(lost.gone) == 0 && !lost.locks {
 			return patch, err
 		}
 		if !held {
@@ -57,13 +57,20 @@ func (p *Protected) Update(ctx context.Context, kind *Kind, name string, conditi
 			}
 			held = true
 		}
-		undo = func(ctx context.Context) error { return p.giveBack(ctx, current, lost.gone) }
+		undo, more = func(ctx context.Context) error { return p.giveBack(ctx, current, lost.gone) }, len(patch.Set) > 1
+		if len(lost.gone) == 0 {
+			return patch, nil
+		}
 		return patch, p.oneUnlocked(ctx, lost.left)
 	})
 	if err != nil || undo == nil {
 		return entry, err
 	}
-	if err := p.verify(ctx, undo); err != nil {
+	err = p.verify(ctx, entry, undo)
+	if more && Is(err, LastAdmin) {
+		err = &Error{Code: LastAdmin, Detail: "What would have taken the last admin away was undone. The other fields have changed."}
+	}
+	if err != nil {
 		return Entry{}, err
 	}
 	return entry, nil
@@ -128,6 +135,8 @@ func (p *Protected) Delete(ctx context.Context, kind *Kind, name string, conditi
 type loss struct {
 	// gone are the members that it removes or locks, left the members that there are then.
 	gone, left []string
+	// locks tells that it locks a user, who may become a member meanwhile.
+	locks bool
 }
 
 // loss returns what the patch takes away from the admin group, nothing where gone is empty.
@@ -140,14 +149,16 @@ func (p *Protected) loss(ctx context.Context, current Entry, patch Patch) (loss,
 		}
 		return loss{gone: without(current.Values(FieldMembers), p.among(members)), left: members}, nil
 	case KindUsers:
-		if locking := slices.Equal(patch.Set[FieldAccountLocked], []string{True}); !locking || current.Locked() {
+		password, sent := patch.Set[FieldUserPassword]
+		locks := slices.Equal(patch.Set[FieldAccountLocked], []string{True})
+		if !locks && (!sent || len(password) > 0) {
 			return loss{}, nil
 		}
 		group, err := p.admins(ctx)
 		if err != nil || !slices.ContainsFunc(group.Values(FieldMembers), p.is(current.DN())) {
-			return loss{}, err
+			return loss{locks: locks}, err
 		}
-		return loss{gone: []string{current.DN()}, left: without(group.Values(FieldMembers), p.is(current.DN()))}, nil
+		return loss{gone: []string{current.DN()}, left: without(group.Values(FieldMembers), p.is(current.DN())), locks: locks}, nil
 	}
 	return loss{}, nil
 }
@@ -169,9 +180,12 @@ func (p *Protected) oneUnlocked(ctx context.Context, members []string) error {
 	return &Error{Code: LastAdmin}
 }
 
-// verify looks again after an admin was taken away, and undoes it where none is left.
-func (p *Protected) verify(ctx context.Context, undo func(context.Context) error) error {
+// verify looks again after an entry was changed so that an admin may have gone, and undoes it where none is left.
+func (p *Protected) verify(ctx context.Context, changed Entry, undo func(context.Context) error) error {
 	group, err := p.admins(ctx)
+	if err == nil && changed.Kind.Name == KindUsers && !slices.ContainsFunc(group.Values(FieldMembers), p.is(changed.DN())) {
+		return nil // no admin after all
+	}
 	if err == nil {
 		err = p.oneUnlocked(ctx, group.Values(FieldMembers))
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"strconv"
 	"strings"
 )
 
@@ -32,13 +33,16 @@ func ParseVersion(s string) (Version, bool) {
 	return Version{CSN: strings.ReplaceAll(parts[0], "/", versionSeparator), Own: parts[1], MemberOfs: parts[2]}, true
 }
 
-// Seal computes the entry's version from its values and its entryCSN.
-func (e *Entry) Seal(csn string) {
+// Seal computes the entry's version from its values, its entryCSN, and whether somebody locked the account: a lock
+// after failed logins is no edit of the entry's.
+func (e *Entry) Seal(csn string, lockedForGood bool) {
 	own, memberOfs := make([]byte, 0, 512), make([]byte, 0, 128)
 	for i := range e.Kind.Fields {
 		switch f := &e.Kind.Fields[i]; {
 		case f.Name == FieldMemberOfs:
 			memberOfs = appendValues(memberOfs, i, e.values[i])
+		case f.Name == FieldAccountLocked:
+			own = strconv.AppendBool(own, lockedForGood)
 		case f.Name == FieldID, !f.ReadOnly && !f.WriteOnly:
 			own = appendValues(own, i, e.values[i])
 		}

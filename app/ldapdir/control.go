@@ -83,14 +83,19 @@ func (c control) Encode() *ber.Packet {
 	return p
 }
 
-// unchanged is the assertion that an entry still has this entryCSN. Overlays evaluate an operation's assertion
-// against the other entries that they change along with it, and those are let through by the second half.
+// unchanged is the assertion that an entry still has this entryCSN.
 func unchanged(dn, csn string) (ldap.Control, error) {
-	filter, err := ldap.CompileFilter(fmt.Sprintf("(|(entryCSN=%s)(!(entryDN=%s)))", ldap.EscapeFilter(csn), ldap.EscapeFilter(dn)))
+	return asserted("(entryCSN="+ldap.EscapeFilter(csn)+")", dn)
+}
+
+// asserted is the assertion that a filter matches an entry. Overlays evaluate an operation's assertion against the
+// other entries that they change along with it, and those are let through by the second half.
+func asserted(filter, dn string) (ldap.Control, error) {
+	compiled, err := ldap.CompileFilter("(|" + filter + "(!(entryDN=" + ldap.EscapeFilter(dn) + ")))")
 	if err != nil {
 		return nil, err
 	}
-	return control{oidAssertion, true, filter.Bytes()}, nil
+	return control{oidAssertion, true, compiled.Bytes()}, nil
 }
 
 // postRead asks for the entry as it is after the change.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -109,10 +110,12 @@ func (d *Directory) Ready(ctx context.Context) error {
 	return d.fault(err, nil)
 }
 
-// Holds reports whether an entry with this DN would be one of a kind, by where it lies.
+// Holds reports whether a DN is as those of a kind's entries are: where it lies, and by its naming attribute.
 func (d *Directory) Holds(kind, dn string) bool {
 	parsed, err := ldap.ParseDN(dn)
-	return err == nil && slices.ContainsFunc(d.mappings, func(m *mapping) bool { return m.Kind.Name == kind && m.holds(parsed) })
+	return err == nil && slices.ContainsFunc(d.mappings, func(m *mapping) bool {
+		return m.Kind.Name == kind && m.holds(parsed) && strings.EqualFold(parsed.RDNs[0].Attributes[0].Type, m.NamingAttribute)
+	})
 }
 
 func (d *Directory) of(kind *directory.Kind) *mapping {

@@ -2,6 +2,7 @@ package ldapdir
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -9,6 +10,9 @@ import (
 
 	"rollcall/app/directory"
 )
+
+// mustChange is changeAfterReset of draft-behera-ldap-password-policy: the password is good for nothing but a change.
+const mustChange = 2
 
 // attrPasswordChanged is when the password changed, by slapo-ppolicy(5).
 const attrPasswordChanged = "pwdChangedTime"
@@ -34,10 +38,15 @@ func (d *Directory) Authenticate(ctx context.Context, dn, password string) error
 	if dn == "" || password == "" { // RFC 4513 §5.1: such a bind succeeds, as nobody
 		return &directory.Error{Code: directory.InvalidCredentials}
 	}
-	c, _, err := borrow(ctx, &d.pool.logins, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Bind(dn, password) })
+	c, result, err := borrow(ctx, &d.pool.logins, func(l *ldap.Conn) (*ldap.SimpleBindResult, error) {
+		return l.SimpleBind(ldap.NewSimpleBindRequest(dn, password, []ldap.Control{ldap.NewControlBeheraPasswordPolicy()}))
+	})
 	switch {
 	case err == nil:
 		d.pool.logins.giveBack(c)
+		if policy, ok := ldap.FindControl(result.Controls, ldap.ControlTypeBeheraPasswordPolicy).(*ldap.ControlBeheraPasswordPolicy); ok && policy.Error == mustChange {
+			return &directory.Error{Code: directory.InvalidCredentials, Cause: errors.New("the password must be changed first")}
+		}
 		return nil
 	case hasCode(err, ldap.LDAPResultInvalidCredentials), hasCode(err, ldap.LDAPResultInappropriateAuthentication),
 		hasCode(err, ldap.LDAPResultNoSuchObject), hasCode(err, ldap.LDAPResultConstraintViolation):

@@ -221,7 +221,7 @@ func (m *mapping) decode(found *ldap.Entry, now time.Time, lockout time.Duration
 	if place, ok := m.places[strings.ToLower(attrLockedTime)]; ok {
 		entry.SetAt(place, []string{boolean(locked(found, now, lockout))})
 	}
-	entry.Seal(found.GetEqualFoldAttributeValue(attrEntryCSN))
+	entry.Seal(found.GetEqualFoldAttributeValue(attrEntryCSN), found.GetEqualFoldAttributeValue(attrLockedTime) == lockedForGood)
 	return entry
 }
 

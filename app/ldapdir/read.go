@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/go-ldap/ldap/v3"
@@ -32,21 +33,28 @@ func (d *Directory) List(ctx context.Context, kind *directory.Kind) iter.Seq2[di
 			return l.Search(m.search(m.Container, m.scope(), m.Filter, m.request, page))
 		}
 		c, result, err := borrow(ctx, &d.pool.paged, search)
-		if c != nil {
-			defer d.pool.paged.giveBack(c)
-		}
+		giveBack := sync.OnceFunc(func() {
+			if c != nil {
+				d.pool.paged.giveBack(c)
+			}
+		})
+		defer giveBack()
 		for {
 			if err != nil {
 				yield(directory.Entry{}, d.fault(err, m))
 				return
+			}
+			next, ok := ldap.FindControl(result.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
+			last := !ok || len(next.Cookie) == 0
+			if last { // whoever reads on slowly keeps nobody waiting
+				giveBack()
 			}
 			for _, found := range result.Entries {
 				if !yield(d.decode(m, found), nil) {
 					return
 				}
 			}
-			next, ok := ldap.FindControl(result.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
-			if !ok || len(next.Cookie) == 0 {
+			if last {
 				return
 			}
 			page.SetCookie(next.Cookie)

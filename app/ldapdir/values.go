@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -25,11 +26,11 @@ func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, fi
 		})
 		return err
 	}
-	dn, err := d.locate(ctx, m, name)
+	dn, itsKind, err := d.locate(ctx, m, name)
 	if err != nil {
 		return err
 	}
-	add := ldap.NewModifyRequest(dn, nil)
+	add := ldap.NewModifyRequest(dn, itsKind)
 	add.Add(attribute.Type, []string{value})
 	if err := d.modify(ctx, add); err != nil && !hasCode(err, ldap.LDAPResultAttributeOrValueExists) {
 		return d.valueFault(err, m, name)
@@ -61,18 +62,18 @@ func (d *Directory) RemoveValue(ctx context.Context, kind *directory.Kind, name,
 		})
 		return err
 	}
-	dn, err := d.locate(ctx, m, name)
+	dn, itsKind, err := d.locate(ctx, m, name)
 	if err != nil {
 		return err
 	}
-	return d.valueFault(d.removeValue(ctx, m, dn, attribute.Type, value), m, name)
+	return d.valueFault(d.removeValue(ctx, m, dn, attribute.Type, value, itsKind), m, name)
 }
 
 // removeValue takes one value out of an entry's attribute; that it is not there is no error. Where it is the last
 // one that the object class allows to go, the placeholder comes in its place.
-func (d *Directory) removeValue(ctx context.Context, m *mapping, dn, attribute, value string) error {
+func (d *Directory) removeValue(ctx context.Context, m *mapping, dn, attribute, value string, controls []ldap.Control) error {
 	for attempt := range maxAttempts {
-		remove := ldap.NewModifyRequest(dn, nil)
+		remove := ldap.NewModifyRequest(dn, controls)
 		remove.Delete(attribute, []string{value})
 		err := d.modify(ctx, remove)
 		if hasCode(err, ldap.LDAPResultObjectClassViolation) && m.Placeholder != "" {
@@ -129,7 +130,7 @@ func (d *Directory) sweep(ctx context.Context, dn string) (free bool, err error)
 				continue
 			}
 			for _, t := range m.references {
-				if err := d.removeValue(ctx, m, found.DN, t, dn); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+				if err := d.removeValue(ctx, m, found.DN, t, dn, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
 					return false, d.writeFault(err, m)
 				}
 			}
@@ -138,16 +139,26 @@ func (d *Directory) sweep(ctx context.Context, dn string) (free bool, err error)
 	return true, nil
 }
 
-// locate returns the DN of the entry with a name, without a search where the name alone says it.
-func (d *Directory) locate(ctx context.Context, m *mapping, name string) (string, error) {
-	if m.direct {
-		return m.dn(name), nil
+// locate returns the DN of the entry with a name. Where the name alone says it, that there is such an entry is left
+// to the controls, which make a Modify of anything but the kind's fail with 122.
+func (d *Directory) locate(ctx context.Context, m *mapping, name string) (dn string, itsKind []ldap.Control, err error) {
+	server, err := d.pool.server(ctx)
+	if err != nil {
+		return "", nil, d.fault(err, m)
+	}
+	if m.direct && server.assertion && utf8.ValidString(name) {
+		dn = m.dn(name)
+		assertion, err := asserted(m.Filter, dn)
+		if err != nil {
+			return "", nil, &directory.Error{Code: directory.Internal, Cause: err}
+		}
+		return dn, []ldap.Control{assertion}, nil
 	}
 	found, err := d.find(ctx, m, name)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return found.DN, nil
+	return found.DN, nil, nil
 }
 
 // dnOf returns the DN that a reference has, also that of an entry which is gone, where the name alone says it.
@@ -164,7 +175,7 @@ func (d *Directory) modify(ctx context.Context, request *ldap.ModifyRequest) err
 }
 
 func (d *Directory) valueFault(err error, m *mapping, name string) error {
-	if hasCode(err, ldap.LDAPResultNoSuchObject) {
+	if hasCode(err, ldap.LDAPResultNoSuchObject) || hasCode(err, ldap.LDAPResultAssertionFailed) {
 		return notFound(m.Kind.Name + "/" + name)
 	}
 	return d.writeFault(err, m)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -46,6 +47,10 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 		return directory.Entry{}, &directory.Error{Code: directory.AlreadyExists}
 	}
 	_, err = do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Add(add) })
+	if hasCode(err, ldap.LDAPResultOther) && !isASCII(add.DN) { // back-mdb: the DN, normalized, makes too long a key
+		return directory.Entry{}, &directory.Error{Code: directory.Invalid, Cause: err, Violations: []directory.Violation{
+			{Field: m.Kind.Fields[m.naming].Name, Message: "is too long for the directory server"}}}
+	}
 	if err != nil {
 		return directory.Entry{}, d.taken(ctx, m, add.DN, patch, d.writeFault(err, m))
 	}
@@ -421,6 +426,10 @@ func without(values, others []string, form func(string) string) []string {
 		held[form(v)] = true
 	}
 	return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return held[form(v)] })
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
 func asItIs(value string) string { return value }

@@ -140,6 +140,16 @@ func TestChangesElsewhereCountWhenTheyAreRead(t *testing.T) {
 	a.do("GET", "/users/alice", nil).want(200).field("accountLocked", true)
 }
 
+func TestAPasswordThatMustBeChangedOpensNothing(t *testing.T) {
+	a := newAPI(t)
+	reset := ldap.NewModifyRequest("cn=alice,ou=people,"+ldapdirtest.Base, nil)
+	reset.Replace("pwdReset", []string{"TRUE"})
+	if err := ldapdirtest.Bind(t, a.slapd).Modify(reset); err != nil {
+		t.Fatal(err)
+	}
+	a.as("alice", "alice-password").do("GET", "/users/alice", nil).refused(directory.InvalidCredentials)
+}
+
 func TestAPasswordThatWasRightIsNotProvedAgain(t *testing.T) {
 	a := newAPI(t)
 	first := a.logged(a.do("GET", "/users/alice", nil).want(200))["ldap_operations"].(float64)

@@ -12,6 +12,9 @@ func etag(entry directory.Entry) string { return `"` + entry.Version.String() + 
 
 // conditionOf reads If-Match, RFC 9110 §13.1.1. A tag that is weak, or not one of ours, matches nothing.
 func conditionOf(r *http.Request) (directory.Condition, error) {
+	if r.Method != http.MethodPut && r.Header.Get("If-None-Match") != "" {
+		return directory.Condition{}, &directory.Error{Code: directory.BadRequest, Detail: "If-None-Match is for GET, HEAD and PUT."}
+	}
 	lines := r.Header.Values("If-Match")
 	if lines == nil {
 		return directory.Condition{}, nil

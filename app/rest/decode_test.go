@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -54,6 +55,13 @@ func TestEverythingThatIsWrongIsSaidAtOnce(t *testing.T) {
 				}
 			}
 		})
+	}
+	var many strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&many, `"x%d":1,`, i)
+	}
+	if x := a.do("POST", "/users", "{"+many.String()+`"cn":"x"}`).want(422); len(x.problem().Violations) != 100 {
+		x.fail("there are %d violations", len(x.problem().Violations))
 	}
 	a.do("GET", "/users/x", nil).refused(directory.NotFound)
 	if after := a.do("GET", "/users/alice", nil).want(200); after.etag() != before.etag() {

@@ -121,14 +121,24 @@ func (a *api) url(r *http.Request, path string) string {
 		if proto := firstOf(r, "X-Forwarded-Proto"); proto == "http" || proto == "https" {
 			scheme = proto
 		}
-		if forwarded := firstOf(r, "X-Forwarded-Host"); forwarded != "" {
+		if forwarded := firstOf(r, "X-Forwarded-Host"); isHost(forwarded) {
 			host = forwarded
 		}
 		if forwarded := firstOf(r, "X-Forwarded-Prefix"); strings.HasPrefix(forwarded, "/") {
 			prefix = strings.TrimRight(forwarded, "/")
 		}
 	}
+	if host == "" { // HTTP/1.0
+		return prefix + a.BasePath + path
+	}
 	return scheme + "://" + host + prefix + a.BasePath + path
+}
+
+// isHost reports whether a text can be the host and port of a URL (RFC 3986 §3.2.2).
+func isHost(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._~:[]", r)
+	})
 }
 
 // trusts reports whether the request comes from a trusted proxy.

@@ -122,6 +122,10 @@ func (e entries) put(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if onlyCreate && condition.Given() {
+		return &directory.Error{Code: directory.Stale, Detail: "The entry can't both exist and not exist."}
+	}
+	var taken error
 	for range 2 { // another client may create or delete it in between
 		if !onlyCreate {
 			entry, err := e.Directory.Update(r.Context(), e.kind, name, condition, e.kind.Replacement(patch))
@@ -145,8 +149,9 @@ func (e entries) put(w http.ResponseWriter, r *http.Request) error {
 		if onlyCreate {
 			return &directory.Error{Code: directory.Stale, Detail: "There is such an entry already."}
 		}
+		taken = err
 	}
-	return &directory.Error{Code: directory.Busy}
+	return taken
 }
 
 // named returns the patch for an entry to be created with the name in the URL.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -96,6 +97,34 @@ func TestPutCreatesWhatIsNotThere(t *testing.T) {
 	a.do("GET", "/users/xi", nil).refused(directory.NotFound)
 }
 
+func TestALoginThatIsRemovedIsTheNameAgain(t *testing.T) {
+	a := newAPI(t)
+	a.do("PATCH", "/users/alice", object{"uid": "liddell"}).want(200).field("uid", "liddell")
+	a.do("PATCH", "/users/alice", object{"uid": nil}).want(200).field("uid", "alice")
+}
+
+// TestEntriesOfAnotherClassAreNotThere although they are in the container.
+func TestEntriesOfAnotherClassAreNotThere(t *testing.T) {
+	a := newAPI(t)
+	add := ldap.NewAddRequest("cn=role,ou=groups,"+ldapdirtest.Base, nil)
+	add.Attribute("objectClass", []string{"organizationalRole"})
+	if err := ldapdirtest.Bind(t, a.slapd).Add(add); err != nil {
+		t.Fatal(err)
+	}
+	a.do("GET", "/groups/role", nil).refused(directory.NotFound)
+	a.do("PATCH", "/groups/role", object{"description": "x"}).refused(directory.NotFound)
+	a.do("DELETE", "/groups/role", nil).refused(directory.NotFound)
+	a.do("PUT", "/groups/role/members/users/alice", nil).refused(directory.NotFound)
+	a.do("DELETE", "/groups/role/members/users/alice", nil).refused(directory.NotFound)
+	a.do("PUT", "/groups/role", object{}).refused(directory.AlreadyExists)
+	a.do("POST", "/groups", object{"cn": "role"}).refused(directory.AlreadyExists)
+}
+
+func TestANameThatIsTooLongForTheServer(t *testing.T) {
+	a := newAPI(t)
+	a.do("POST", "/users", object{"cn": strings.Repeat("😀", 64), "sn": "x"}).refused(directory.Invalid, "cn")
+}
+
 func TestWhatWasReadCanBeSentBack(t *testing.T) {
 	a := newAPI(t)
 	for _, kind := range []string{"users", "groups", "hosts"} {
@@ -136,6 +165,8 @@ func TestConditions(t *testing.T) {
 	a.do("PATCH", "/users/alice", object{"title": "Third"}, "If-Match", `"a", `+first+" ,"+second).want(200).field("title", "Third")
 	a.do("PATCH", "/users/alice", object{"title": "Fourth"}, "If-Match", "*").want(200)
 	a.do("PATCH", "/users/nobody", object{"title": "x"}, "If-Match", "*").refused(directory.NotFound)
+	a.do("PATCH", "/users/alice", object{"title": "x"}, "If-None-Match", "*").refused(directory.BadRequest)
+	a.do("PUT", "/users/nobody", object{"sn": "x"}, "If-None-Match", "*", "If-Match", "*").refused(directory.Stale)
 
 	read := a.do("GET", "/users/alice", nil).want(200)
 	for _, tags := range []string{read.etag(), "W/" + read.etag(), `"a", ` + read.etag(), "*"} {
@@ -151,14 +182,17 @@ func TestConditions(t *testing.T) {
 
 func TestFailedLoginsMakeNoEditStale(t *testing.T) {
 	a := newAPI(t)
-	tag := a.do("GET", "/users/alice", nil).want(200).etag()
-	for range 3 {
-		a.as("alice", "wrong").do("GET", "/users/alice", nil).refused(directory.InvalidCredentials)
+	read := a.do("GET", "/users/alice", nil).want(200)
+	lockOut(a)
+	if now := a.do("GET", "/users/alice", nil).want(200).etag(); now == read.etag() {
+		t.Error("failed logins left the ETag as it was")
 	}
-	if now := a.do("GET", "/users/alice", nil).want(200).etag(); now == tag {
-		t.Log("failed logins left the ETag as it was")
-	}
-	a.do("PATCH", "/users/alice", object{"title": "Engineer"}, "If-Match", tag).want(200)
+	a.do("PATCH", "/users/alice", object{"title": "Engineer"}, "If-Match", read.etag()).want(200)
+	read = a.do("GET", "/users/bob", nil).want(200)
+	a.as("bob", "wrong").do("GET", "/users/bob", nil).refused(directory.InvalidCredentials)
+	time.Sleep(1100 * time.Millisecond) // modifyTimestamp has seconds
+	a.as("bob", "wrong").do("GET", "/users/bob", nil).refused(directory.InvalidCredentials)
+	a.do("PUT", "/users/bob", read.Body, "If-Match", read.etag()).want(200)
 }
 
 func TestNamesRoundTrip(t *testing.T) {

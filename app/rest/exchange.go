@@ -52,7 +52,7 @@ func (a *api) observed(next http.Handler) http.Handler {
 // log writes the one line of a request. It names no query, body or header: any may hold a secret.
 func (a *api) log(r *http.Request, x *exchange, answer *answer, took time.Duration) {
 	level := logrus.InfoLevel
-	if answer.status >= http.StatusInternalServerError {
+	if answer.status >= http.StatusInternalServerError && r.Context().Err() == nil { // else the client has gone
 		level = logrus.ErrorLevel
 	}
 	if !a.Log.IsLevelEnabled(level) {

@@ -45,6 +45,8 @@ type settings struct {
 	rest rest.Options
 	ldap ldapdir.Options
 	auth auth.Options
+	// between stands between the guards and the directory.
+	between func(directory.Directory) directory.Directory
 }
 
 // newAPI starts slapd and an API on it, logged in to as the admin.
@@ -77,7 +79,11 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 	}
 	d := ldapdirtest.Open(t, s.ldap)
 	authenticator := auth.New(d, s.auth)
-	protected := directory.NewProtected(authenticator.Watch(d), directory.Protection{
+	var inner directory.Directory = authenticator.Watch(d)
+	if s.between != nil {
+		inner = s.between(inner)
+	}
+	protected := directory.NewProtected(inner, directory.Protection{
 		AdminGroup: adminGroup, Entries: []string{adminDN}, SameDN: ldapdir.SameDN,
 	})
 	s.rest.Ready = d.Ready

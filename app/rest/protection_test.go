@@ -48,6 +48,7 @@ var waysOut = []struct {
 	{"a PATCH of the members", "PATCH", "/groups/admins", object{"members": []string{"users/bob", "groups/devs"}}},
 	{"a lock", "PATCH", "/users/alice", object{"accountLocked": true}},
 	{"a PUT that locks", "PUT", "/users/alice", object{"sn": "x", "accountLocked": true}},
+	{"a password taken away", "PATCH", "/users/alice", object{"userPassword": nil}},
 	{"being deleted", "DELETE", "/users/alice", nil},
 }
 
@@ -143,6 +144,34 @@ func TestTwoAdminsCanNotRemoveEachOther(t *testing.T) {
 	if refused == 0 {
 		t.Error("nothing was refused")
 	}
+}
+
+// meanwhile is a directory in which something happens once between what an update reads and what it writes.
+type meanwhile struct {
+	directory.Directory
+	once sync.Once
+	does func()
+}
+
+// Update does it.
+func (m *meanwhile) Update(ctx context.Context, kind *directory.Kind, name string, condition directory.Condition, change directory.Change) (directory.Entry, error) {
+	return m.Directory.Update(ctx, kind, name, condition, func(current directory.Entry) (directory.Patch, error) {
+		patch, err := change(current)
+		m.once.Do(m.does)
+		return patch, err
+	})
+}
+
+func TestALockIsUndoneWhoeverBecameAnAdminMeanwhile(t *testing.T) {
+	one := newAPI(t, everybodyIsAdmin)
+	one.setAdmins("alice")
+	two := newAPIOn(t, one.slapd, everybodyIsAdmin, func(s *settings) {
+		s.between = func(d directory.Directory) directory.Directory {
+			return &meanwhile{Directory: d, does: func() { one.setAdmins("bob") }}
+		}
+	})
+	two.do("PATCH", "/users/bob", object{"accountLocked": true}).refused(directory.LastAdmin)
+	one.do("GET", "/users/bob", nil).want(200).field("accountLocked", false)
 }
 
 func contains(list any, want string) bool {

@@ -192,6 +192,7 @@ func notFound(t *testing.T, f Fixture) {
 	member := f.create(t, f.Users, person("member")).DN()
 	wantCode(t, "add to no group", f.Directory.AddValue(ctx, f.Groups, "nogroup", "members", member, directory.Condition{}), directory.NotFound)
 	wantCode(t, "remove from no group", f.Directory.RemoveValue(ctx, f.Groups, "nogroup", "members", member, directory.Condition{}), directory.NotFound)
+	wantCode(t, "add under a name that can't be", f.Directory.AddValue(ctx, f.Groups, "\xff", "members", member, directory.Condition{}), directory.NotFound)
 	_, err := f.Directory.Get(ctx, f.Groups, "member")
 	wantCode(t, "a user as a group", err, directory.NotFound)
 }
