@@ -32,7 +32,7 @@ func (w *Watched) Update(ctx context.Context, kind *directory.Kind, name string,
 	switch {
 	case kind.Name == directory.KindUsers && err == nil:
 		w.authenticator.forget(entry.ID())
-	case kind.Name == directory.KindUsers:
+	case kind.Name == directory.KindUsers && directory.Is(err, directory.OutcomeUnknown):
 		w.authenticator.forget("")
 	case kind.Name == directory.KindGroups:
 		w.authenticator.readAgain("")
@@ -62,7 +62,7 @@ func (w *Watched) RemoveValue(ctx context.Context, kind *directory.Kind, name, f
 func (w *Watched) Delete(ctx context.Context, kind *directory.Kind, name string, condition directory.Condition) error {
 	err := w.Directory.Delete(ctx, kind, name, condition)
 	if kind.Name != directory.KindHosts {
-		w.authenticator.forget("")
+		w.authenticator.readAgain("")
 	}
 	return err
 }

@@ -47,7 +47,7 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 		return directory.Entry{}, &directory.Error{Code: directory.AlreadyExists}
 	}
 	_, err = do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Add(add) })
-	if hasCode(err, ldap.LDAPResultOther) && !isASCII(add.DN) { // back-mdb: the DN, normalized, makes too long a key
+	if hasCode(err, ldap.LDAPResultOther) && !isASCII(patch.Set[m.Kind.Fields[m.naming].Name][0]) { // back-mdb: the DN, normalized, makes too long a key
 		return directory.Entry{}, &directory.Error{Code: directory.Invalid, Cause: err, Violations: []directory.Violation{
 			{Field: m.Kind.Fields[m.naming].Name, Message: "is too long for the directory server"}}}
 	}
