@@ -93,7 +93,7 @@ type mapping struct {
 	container *ldap.DN
 	// fields are the attributes by the field's place in the kind's table.
 	fields []Attribute
-	// places are the fields' places by attribute type in lower case.
+	// places are the fields' places by attribute type, as it is written and in lower case.
 	places map[string]int
 	// naming is the place of the field that names entries.
 	naming int
@@ -179,7 +179,7 @@ func (m *mapping) mapField(i int, field directory.Field) error {
 	if other, taken := m.places[lower]; taken {
 		return fmt.Errorf("the fields %q and %q have the same attribute", m.Kind.Fields[other].Name, field.Name)
 	}
-	m.fields[i], m.places[lower] = attribute, i
+	m.fields[i], m.places[lower], m.places[attribute.Type] = attribute, i, i
 	if strings.EqualFold(attribute.Type, m.NamingAttribute) && field.Type == directory.Text && !field.List && !field.ReadOnly && !field.WriteOnly {
 		m.naming = i
 	}
