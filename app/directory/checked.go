@@ -64,6 +64,9 @@ func (c *Checked) AddValue(ctx context.Context, kind *Kind, name, field, value s
 		if err != nil {
 			return err
 		}
+		if entry.Kind.Name == kind.Name && strings.EqualFold(entry.Name(), name) {
+			return invalid([]Violation{{field, itself}})
+		}
 		value = entry.DN()
 	} else if wrong := f.wrong(value); wrong != "" {
 		return invalid([]Violation{{field, wrong}})
@@ -92,6 +95,9 @@ func (c *Checked) RemoveValue(ctx context.Context, kind *Kind, name, field, valu
 func (c *Checked) Delete(ctx context.Context, kind *Kind, name string, condition Condition) error {
 	return c.next.Delete(ctx, kind, name, condition)
 }
+
+// itself is what is wrong with a reference of an entry to itself. The memberOf of such a group would not follow.
+const itself = "can't refer to the entry itself"
 
 func listField(kind *Kind, name string) (Field, error) {
 	f, ok := kind.Field(name)
@@ -124,7 +130,7 @@ func (c *Checked) check(ctx context.Context, kind *Kind, patch Patch, current En
 		if f.DefaultsTo != "" && len(values) == 0 {
 			values = current.Values(f.DefaultsTo)
 		}
-		wanted, wrong, err := c.checkField(ctx, kind, f, values, current.At(i), creating)
+		wanted, wrong, err := c.checkField(ctx, kind, f, values, current.At(i), current.DN(), creating)
 		if err != nil {
 			return Patch{}, err
 		}
@@ -149,7 +155,7 @@ func UnknownField(kind *Kind, name string) Violation {
 	return Violation{name, fmt.Sprintf("is not a field of a %s", kind.Singular)}
 }
 
-func (c *Checked) checkField(ctx context.Context, kind *Kind, f *Field, values, current []string, creating bool) (wanted, wrong []string, err error) {
+func (c *Checked) checkField(ctx context.Context, kind *Kind, f *Field, values, current []string, self string, creating bool) (wanted, wrong []string, err error) {
 	switch {
 	case len(values) == 0 && f.Required && creating:
 		return nil, []string{"is required"}, nil
@@ -181,7 +187,10 @@ func (c *Checked) checkField(ctx context.Context, kind *Kind, f *Field, values, 
 				if err != nil {
 					return nil, nil, err
 				}
-				value = entry.DN()
+				if value = entry.DN(); value == self {
+					wrong = append(wrong, itself)
+					continue
+				}
 			}
 		}
 		if seen[value]++; seen[value] > max(kept[value], 1) {

@@ -73,6 +73,8 @@ func TestTheLifeOfAGroup(t *testing.T) {
 	if got := strings.TrimSpace(string(a.do("GET", "/groups/night/members", nil).want(200).Body)); got != "[]" {
 		t.Errorf("an empty group's members are %s", got)
 	}
+	a.do("PUT", "/groups/night/members/groups/night", nil).refused(directory.Invalid, "members")
+	a.do("PATCH", "/groups/night", object{"members": []string{"groups/night", "users/alice"}}).refused(directory.Invalid, "members")
 	a.do("DELETE", "/groups/night", nil).want(204)
 }
 
