@@ -18,7 +18,7 @@ import (
 	"rollcall/deploy/openldap"
 )
 
-// The tests named TestFacts… say what the code of ldapdir stands on (DESIGN §4). They ask a real slapd by plain
+// The tests named TestFacts… say what the code of ldapdir stands on. They ask a real slapd by plain
 // go-ldap; nothing of ldapdir is in between.
 
 // plain is a connection whose operations fail the test, with request and answer, unless the answer has the
