@@ -249,13 +249,17 @@ func openDirectory(c *config.Config) (*ldapdir.Directory, []*directory.Kind, err
 	if err := errors.Join(faults, err); err != nil {
 		return nil, nil, err
 	}
+	var problems []error
 	if !d.Holds(directory.KindGroups, c.Auth.AdminGroup) {
-		return nil, nil, errors.New("auth.admin_group: must be a group below groups.container, named by its naming_attribute, so that its last admin can be kept")
+		problems = append(problems, errors.New("auth.admin_group: must be a group below groups.container, named by its naming_attribute, so that its last admin can be kept"))
 	}
 	for _, dn := range c.Auth.Protected {
 		if !d.Holds(directory.KindUsers, dn) && !d.Holds(directory.KindGroups, dn) && !d.Holds(directory.KindHosts, dn) {
-			return nil, nil, fmt.Errorf("auth.protected: %q must be below a container, and named by its naming_attribute", dn)
+			problems = append(problems, fmt.Errorf("auth.protected: %q must be below a container, and named by its naming_attribute", dn))
 		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, nil, err
 	}
 	kinds := make([]*directory.Kind, len(options.Mappings))
 	for i, m := range options.Mappings {

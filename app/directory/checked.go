@@ -122,7 +122,7 @@ func (c *Checked) check(ctx context.Context, kind *Kind, patch Patch, current En
 			continue
 		}
 		if f.ReadOnly {
-			if !f.Volatile && !sameValues(values, current.At(i)) {
+			if !f.Volatile && !SameValues(values, current.At(i)) {
 				violations = append(violations, Violation{f.Name, "can't be set"})
 			}
 			continue
@@ -163,7 +163,7 @@ func (c *Checked) checkField(ctx context.Context, kind *Kind, f *Field, values, 
 		return nil, []string{"can't be removed"}, nil
 	case len(values) > 1 && !f.List:
 		return nil, []string{"takes one value"}, nil
-	case f.Name == kind.Key && !creating && !sameValues(values, current):
+	case f.Name == kind.Key && !creating && !SameValues(values, current):
 		return nil, []string{fmt.Sprintf("names the %s and can't be changed", kind.Singular)}, nil
 	}
 	wanted = make([]string, 0, len(values))
@@ -228,8 +228,8 @@ func quote(value string) string {
 	return `"` + strings.ToValidUTF8(value, "\uFFFD") + `"`
 }
 
-// sameValues reports whether two lists hold the same values, in whatever order.
-func sameValues(a, b []string) bool {
+// SameValues reports whether two lists hold the same values, in whatever order.
+func SameValues(a, b []string) bool {
 	if len(a) != len(b) {
 		return false
 	}

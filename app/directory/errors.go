@@ -136,14 +136,6 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// CodeOf returns the code of an error, Internal for one that has none.
-func CodeOf(err error) *Code {
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e.Code
-	}
-	return Internal
-}
-
 // Is reports whether err is of the given code.
 func Is(err error, code *Code) bool {
 	e, ok := errors.AsType[*Error](err)

@@ -32,7 +32,7 @@ func NewProtected(next Directory, protection Protection) *Protected {
 	return &Protected{Directory: next, protection: protection, weakening: make(chan struct{}, 1)}
 }
 
-// Update refuses to lock the last admin, or to remove it from the admin group.
+// Update refuses to lock the last admin, to take its password, or to remove it from the admin group.
 func (p *Protected) Update(ctx context.Context, kind *Kind, name string, condition Condition, change Change) (Entry, error) {
 	var undo func(context.Context) error
 	held, more := false, false
@@ -139,7 +139,7 @@ type loss struct {
 	locks bool
 }
 
-// loss returns what the patch takes away from the admin group, nothing where gone is empty.
+// loss returns what the patch takes away from the admin group.
 func (p *Protected) loss(ctx context.Context, current Entry, patch Patch) (loss, error) {
 	switch current.Kind.Name {
 	case KindGroups:

@@ -118,13 +118,13 @@ func (d *Directory) Holds(kind, dn string) bool {
 	})
 }
 
-func (d *Directory) of(kind *directory.Kind) *mapping {
+func (d *Directory) of(kind string) *mapping {
 	for _, m := range d.mappings {
-		if m.Kind.Name == kind.Name {
+		if m.Kind.Name == kind {
 			return m
 		}
 	}
-	panic("ldapdir: no mapping for " + kind.Name)
+	panic("ldapdir: no mapping for " + kind)
 }
 
 // decode turns what was found into an entry, as of now.

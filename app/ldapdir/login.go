@@ -19,7 +19,7 @@ const attrPasswordChanged = "pwdChangedTime"
 
 // Account implements [directory.Accounts] by one search.
 func (d *Directory) Account(ctx context.Context, login string) (directory.Account, error) {
-	m := d.of(&directory.Kind{Name: directory.KindUsers})
+	m := d.of(directory.KindUsers)
 	request := m.searchFor(d.options.LoginField, login)
 	request.Attributes = append(slices.Clip(request.Attributes), attrPasswordChanged)
 	found, err := d.findOne(ctx, m, request, login)
@@ -57,7 +57,7 @@ func (d *Directory) Authenticate(ctx context.Context, dn, password string) error
 
 // IsMember implements [directory.Accounts] by one search, so that the server compares the DNs.
 func (d *Directory) IsMember(ctx context.Context, groupDN, memberDN string) (bool, error) {
-	m := d.of(&directory.Kind{Name: directory.KindGroups})
+	m := d.of(directory.KindGroups)
 	filter := fmt.Sprintf("(%s=%s)", m.attributeOf(directory.FieldMembers).Type, ldap.EscapeFilter(memberDN))
 	result, err := d.search(ctx, m.search(groupDN, ldap.ScopeBaseObject, filter, []string{"1.1"}))
 	if hasCode(err, ldap.LDAPResultNoSuchObject) {

@@ -16,7 +16,7 @@ import (
 
 // Get implements [directory.Directory] by one search.
 func (d *Directory) Get(ctx context.Context, kind *directory.Kind, name string) (directory.Entry, error) {
-	m := d.of(kind)
+	m := d.of(kind.Name)
 	found, err := d.find(ctx, m, name)
 	if err != nil {
 		return directory.Entry{}, err
@@ -27,7 +27,7 @@ func (d *Directory) Get(ctx context.Context, kind *directory.Kind, name string) 
 // List implements [directory.Directory] by paged searches (RFC 2696) on a connection of its own.
 func (d *Directory) List(ctx context.Context, kind *directory.Kind) iter.Seq2[directory.Entry, error] {
 	return func(yield func(directory.Entry, error) bool) {
-		m := d.of(kind)
+		m := d.of(kind.Name)
 		page := ldap.NewControlPaging(d.options.PageSize)
 		search := func(l *ldap.Conn) (*ldap.SearchResult, error) {
 			return l.Search(m.search(m.Container, m.scope(), m.Filter, m.request, page))
@@ -127,8 +127,7 @@ func (d *Directory) find(ctx context.Context, m *mapping, name string) (*ldap.En
 
 // searchFor returns the search for entries with a value of a field. A few are enough to know that there are several.
 func (m *mapping) searchFor(field, value string) *ldap.SearchRequest {
-	place := slices.IndexFunc(m.Kind.Fields, func(f directory.Field) bool { return f.Name == field })
-	filter := fmt.Sprintf("(&%s(%s=%s))", m.Filter, m.fields[place].Type, ldap.EscapeFilter(value))
+	filter := fmt.Sprintf("(&%s(%s=%s))", m.Filter, m.attributeOf(field).Type, ldap.EscapeFilter(value))
 	request := m.search(m.Container, m.scope(), filter, m.request)
 	request.SizeLimit = 8
 	return request

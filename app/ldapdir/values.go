@@ -14,7 +14,7 @@ import (
 // AddValue implements [directory.Directory]. Without a condition it is a Modify that needs no reading, and one
 // more that takes the placeholder out.
 func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, field, value string, condition directory.Condition) error {
-	m := d.of(kind)
+	m := d.of(kind.Name)
 	attribute := m.attributeOf(field)
 	if condition.Given() || attribute.ObjectClass != "" {
 		_, err := d.Update(ctx, kind, name, condition, func(current directory.Entry) (directory.Patch, error) {
@@ -50,7 +50,7 @@ func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, fi
 
 // RemoveValue implements [directory.Directory]. Without a condition it is a Modify that needs no reading.
 func (d *Directory) RemoveValue(ctx context.Context, kind *directory.Kind, name, field, value string, condition directory.Condition) error {
-	m := d.of(kind)
+	m := d.of(kind.Name)
 	attribute := m.attributeOf(field)
 	if f, _ := kind.Field(field); f.Type == directory.Reference {
 		value = d.dnOf(value)

@@ -18,7 +18,7 @@ const maxAttempts = 24
 // Create implements [directory.Directory]: references to the name that are left over are removed, the entry is
 // added and read.
 func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch directory.Patch) (directory.Entry, error) {
-	m := d.of(kind)
+	m := d.of(kind.Name)
 	server, err := d.pool.server(ctx)
 	if err != nil {
 		return directory.Entry{}, d.fault(err, m)
@@ -108,7 +108,7 @@ func (d *Directory) addition(m *mapping, server *features, patch directory.Patch
 // Update implements [directory.Directory] by a search and one Modify, asserted and with post-read where the
 // server can do that.
 func (d *Directory) Update(ctx context.Context, kind *directory.Kind, name string, condition directory.Condition, change directory.Change) (directory.Entry, error) {
-	m := d.of(kind)
+	m := d.of(kind.Name)
 	server, err := d.pool.server(ctx)
 	if err != nil {
 		return directory.Entry{}, d.fault(err, m)
@@ -210,7 +210,7 @@ func (d *Directory) modification(m *mapping, server *features, found *ldap.Entry
 				return nil, err
 			}
 			modify.Replace(attribute, wanted)
-		case field.List && sameSet(wanted, current.At(i)):
+		case field.List && directory.SameValues(wanted, current.At(i)):
 		case field.List && field.Type == directory.Reference:
 			m.changeReferences(modify, attribute, raw, wanted)
 		case field.List:
@@ -313,7 +313,7 @@ func left(modify *ldap.ModifyRequest, attribute string, count int) int {
 // Delete implements [directory.Directory]. References go after the entry, so that a stop in between leaves
 // nothing that a repetition, or a new entry of the name, does not put right.
 func (d *Directory) Delete(ctx context.Context, kind *directory.Kind, name string, condition directory.Condition) error {
-	m := d.of(kind)
+	m := d.of(kind.Name)
 	server, err := d.pool.server(ctx)
 	if err != nil {
 		return d.fault(err, m)
@@ -433,10 +433,6 @@ func isASCII(s string) bool {
 }
 
 func asItIs(value string) string { return value }
-
-func sameSet(a, b []string) bool {
-	return len(a) == len(b) && slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
-}
 
 func containsFold(values []string, value string) bool {
 	return slices.ContainsFunc(values, func(v string) bool { return strings.EqualFold(v, value) })

@@ -29,7 +29,7 @@ func lockedTime(a *api) string {
 	return found.Entries[0].GetAttributeValue("pwdAccountLockedTime")
 }
 
-func TestALockoutIsOverAtOnceForNobody(t *testing.T) {
+func TestALockoutStopsARememberedPassword(t *testing.T) {
 	a := newAPI(t)
 	a.as("alice", "alice-password").do("GET", "/users/alice", nil).want(200) // the password is remembered
 	lockOut(a)
