@@ -185,16 +185,15 @@ func TestConditions(t *testing.T) {
 func TestFailedLoginsMakeNoEditStale(t *testing.T) {
 	a := newAPI(t)
 	read := a.do("GET", "/users/alice", nil).want(200)
-	lockOut(a)
-	if now := a.do("GET", "/users/alice", nil).want(200).etag(); now == read.etag() {
-		t.Error("failed logins left the ETag as it was")
-	}
-	a.do("PATCH", "/users/alice", object{"title": "Engineer"}, "If-Match", read.etag()).want(200)
-	read = a.do("GET", "/users/bob", nil).want(200)
-	a.as("bob", "wrong").do("GET", "/users/bob", nil).refused(directory.InvalidCredentials)
 	time.Sleep(1100 * time.Millisecond) // modifyTimestamp has seconds
-	a.as("bob", "wrong").do("GET", "/users/bob", nil).refused(directory.InvalidCredentials)
-	a.do("PUT", "/users/bob", read.Body, "If-Match", read.etag()).want(200)
+	a.as("alice", "wrong").do("GET", "/users/alice", nil).refused(directory.InvalidCredentials)
+	if now := a.do("GET", "/users/alice", nil).want(200); now.etag() == read.etag() || now.object()["updatedAt"] == read.object()["updatedAt"] {
+		now.fail("a failed login left the entry as it was")
+	}
+	a.do("PUT", "/users/alice", read.Body, "If-Match", read.etag()).want(200)
+	read = a.do("GET", "/users/alice", nil).want(200)
+	lockOut(a)
+	a.do("PATCH", "/users/alice", object{"title": "Engineer"}, "If-Match", read.etag()).want(200)
 }
 
 func TestNamesRoundTrip(t *testing.T) {
