@@ -4,9 +4,11 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	stdlog "log"
 	"net"
 	"net/http"
@@ -15,12 +17,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"rollcall/app/auth"
@@ -130,7 +130,7 @@ func healthcheck(load func() (*config.Config, error)) *cobra.Command {
 // run serves the API until a signal comes, then lets the requests in flight end.
 func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 	ends := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
-	if c.Log.File == "" && !signal.Ignored(syscall.SIGHUP) {
+	if c.Log.File == "" && !(c.Audit.Enabled && c.Audit.File != "") && !signal.Ignored(syscall.SIGHUP) {
 		ends = append(ends, syscall.SIGHUP) // there is no file to reopen: the terminal was closed
 	}
 	ctx, stop := signal.NotifyContext(ctx, ends...)
@@ -158,16 +158,24 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		return fmt.Errorf("%w:\n%w", errConfiguration, err)
 	}
 	defer ldapDirectory.Close()
-	authenticator := auth.New(ldapDirectory, auth.Options{
-		AdminGroup: c.Auth.AdminGroup, Freshness: c.Auth.Freshness, PasswordMemory: c.Auth.PasswordMemory,
-	})
-	protected := directory.NewProtected(authenticator.Watch(ldapDirectory), directory.Protection{
-		AdminGroup: c.Auth.AdminGroup, Entries: c.Auth.Protected, SameDN: ldapdir.SameDN,
-	})
+	authenticator, err := openAuth(c, ldapDirectory)
+	if err != nil {
+		return fmt.Errorf("%w:\n%w", errConfiguration, err)
+	}
+	protection := directory.Protection{
+		AdminGroup: c.Auth.AdminGroup, Entries: c.Auth.Protected, SameDN: ldapdir.SameDN, Groups: ldapDirectory.Groups,
+	}
+	protected := directory.NewProtected(authenticator.Watch(ldapDirectory), protection)
+	guarded := directory.NewGuarded(directory.NewChecked(protected), protection, c.Auth.OwnFields, c.Auth.LoginField)
+	outermost, closeTrail, err := audited(guarded, c, log)
+	if err != nil {
+		return err
+	}
+	defer closeTrail()
 	handler := rest.New(rest.Options{
-		Directory: directory.NewGuarded(directory.NewChecked(protected)), Kinds: kinds,
-		Authenticate: authenticator.Basic, Ready: ldapDirectory.Ready, Version: version,
-		BasePath: c.Server.BasePath, TrustedProxies: prefixes(c.Server.TrustedProxies),
+		Directory: outermost, Kinds: kinds,
+		Authenticate: authenticator.Authenticate, Logins: authenticator, Ready: ldapDirectory.Ready, Version: version,
+		BasePath: c.Server.BasePath, TrustedProxies: prefixes(c.Server.TrustedProxies), CORSOrigins: c.Server.CORSOrigins,
 		RequestTimeout: c.Server.RequestTimeout, WriteTimeout: c.Server.WriteTimeout, MaxBodyBytes: c.Server.MaxBodyBytes, Log: log,
 	})
 	server := &http.Server{
@@ -178,6 +186,9 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 	}
 	announce(out, c, listener.Addr().String())
 	var asking sync.WaitGroup
+	asking.Go(func() {
+		authenticator.Sweep(ctx, func(err error) { log.WithError(err).Warn("old sessions could not be removed; that is tried again") })
+	})
 	asking.Go(func() {
 		if err := ldapDirectory.Ready(ctx); err != nil && ctx.Err() == nil {
 			log.WithError(err).Warn("the directory can't be used yet; requests that need it answer 503 until it can")
@@ -250,6 +261,16 @@ func openDirectory(c *config.Config) (*ldapdir.Directory, []*directory.Kind, err
 		return nil, nil, err
 	}
 	var problems []error
+	for key, dn := range map[string]string{"operator_group": c.Auth.OperatorGroup, "reader_group": c.Auth.ReaderGroup} {
+		if dn != "" && !d.Holds(directory.KindGroups, dn) {
+			problems = append(problems, fmt.Errorf("auth.%s: must be a group below groups.container, named by its naming_attribute", key))
+		}
+	}
+	for _, name := range c.Auth.OwnFields {
+		if f, ok := options.Mappings[0].Kind.Field(name); !ok || f.ReadOnly || f.WriteOnly {
+			problems = append(problems, fmt.Errorf("auth.own_fields: %q is no field of a user that can be read and written", name))
+		}
+	}
 	if !d.Holds(directory.KindGroups, c.Auth.AdminGroup) {
 		problems = append(problems, errors.New("auth.admin_group: must be a group below groups.container, named by its naming_attribute, so that its last admin can be kept"))
 	}
@@ -266,6 +287,64 @@ func openDirectory(c *config.Config) (*ldapdir.Directory, []*directory.Kind, err
 		kinds[i] = m.Kind
 	}
 	return d, kinds, nil
+}
+
+// openAuth returns what finds out who is calling.
+func openAuth(c *config.Config, d *ldapdir.Directory) (*auth.Authenticator, error) {
+	keys, err := tokenKeys(c)
+	if err != nil {
+		return nil, err
+	}
+	o := auth.Options{
+		LoginField: c.Auth.LoginField, SameDN: ldapdir.SameDN, Fold: ldapdir.Fold, Freshness: c.Auth.Freshness,
+		PasswordMemory: c.Auth.PasswordMemory, MaxFailures: c.Auth.MaxFailures, FailureWindow: c.Auth.FailureWindow,
+		Groups: map[directory.Role]string{
+			directory.RoleAdmin: c.Auth.AdminGroup, directory.RoleOperator: c.Auth.OperatorGroup, directory.RoleReader: c.Auth.ReaderGroup,
+		},
+		Tokens: auth.TokenOptions{
+			Issuer: c.Auth.TokenIssuer, Keys: keys, AccessLifetime: c.Auth.AccessTokenLifetime, RefreshLifetime: c.Auth.RefreshTokenLifetime,
+		},
+	}
+	if c.OIDC.Issuer != "" {
+		o.OIDC = &auth.OIDC{
+			Issuer: c.OIDC.Issuer, Audience: c.OIDC.Audience, UserClaim: c.OIDC.UserClaim, RolesClaim: c.OIDC.RolesClaim, Timeout: c.LDAP.Timeout,
+		}
+	}
+	if c.Auth.Sessions == "" {
+		return auth.New(d, auth.NewMemory(), o)
+	}
+	return auth.New(d, d.Sessions(below(c.Auth.Sessions, c.LDAP.BaseDN)), o)
+}
+
+// tokenKeys reads the keys that sign tokens. Without any, one is made beside the private directory.
+func tokenKeys(c *config.Config) ([]ed25519.PrivateKey, error) {
+	files := c.Auth.TokenKeys
+	if len(files) == 0 {
+		files = []string{filepath.Join(c.Embedded.Dir, "token.key")}
+		if _, err := os.Stat(files[0]); errors.Is(err, fs.ErrNotExist) {
+			key, err := auth.NewKey()
+			if err == nil {
+				err = os.WriteFile(files[0], key, 0o600)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	var keys []ed25519.PrivateKey
+	var problems []error
+	for _, file := range files {
+		text, err := os.ReadFile(filepath.Clean(file))
+		if err == nil {
+			var key ed25519.PrivateKey
+			key, err = auth.ParseKey(text)
+			keys = append(keys, key)
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("auth.token_keys: %s: %w", file, err))
+		}
+	}
+	return keys, errors.Join(problems...)
 }
 
 // ldapOptions unpacks the configuration for ldapdir.
@@ -364,78 +443,4 @@ func localURL(listen string) string {
 		host = "127.0.0.1"
 	}
 	return "http://" + net.JoinHostPort(host, port)
-}
-
-// newLog returns the log and what closes it.
-func newLog(c config.Log) (*logrus.Logger, func(), error) {
-	level, err := logrus.ParseLevel(c.Level)
-	if err != nil {
-		return nil, nil, err
-	}
-	log := logrus.New()
-	log.SetLevel(level)
-	if c.Format == "json" {
-		log.SetFormatter(&logrus.JSONFormatter{})
-	}
-	if c.File == "" {
-		return log, func() {}, nil
-	}
-	file := &logFile{path: c.File}
-	if err := file.reopen(); err != nil {
-		return nil, nil, err
-	}
-	log.SetOutput(file)
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		for range hangups {
-			if err := file.reopen(); err != nil {
-				log.WithError(err).Error("the log file could not be reopened; the old one stays in use")
-			}
-		}
-	})
-	return log, func() {
-		signal.Stop(hangups)
-		close(hangups)
-		watching.Wait()
-		_ = file.Close()
-	}, nil
-}
-
-// logFile is a file that can be moved away by whoever rotates logs: reopening makes a new one in its place.
-type logFile struct {
-	path  string
-	mutex sync.Mutex
-	*os.File
-}
-
-func (f *logFile) reopen() error {
-	file, err := os.OpenFile(filepath.Clean(f.path), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	if f.File != nil {
-		_ = f.File.Close()
-	}
-	f.File = file
-	return nil
-}
-
-// Write implements [io.Writer].
-func (f *logFile) Write(b []byte) (int, error) {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	return f.File.Write(b)
-}
-
-// warnings is where net/http writes what goes wrong before there is a request.
-type warnings struct{ log *logrus.Logger }
-
-// Write implements [io.Writer].
-func (w warnings) Write(b []byte) (int, error) {
-	w.log.Warn(strings.TrimSpace(string(b)))
-	return len(b), nil
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/go-ldap/ldap/v3"
 	"go.uber.org/goleak"
 
+	"rollcall/app/auth"
 	"rollcall/app/client"
 	"rollcall/app/directory"
 	"rollcall/app/ldapdir/ldapdirtest"
@@ -97,9 +98,24 @@ func production(t *testing.T, server *slapd.Server) settings {
 		t.Fatal(err)
 	}
 	return settings{
-		"SERVER_LISTEN": anyPort, "LDAP_URL": server.URL(), "LDAP_BASE_DN": server.Suffix(), "LDAP_BIND_DN": server.ServiceDN(),
+		"AUTH_TOKEN_KEYS": tokenKey(t),
+		"SERVER_LISTEN":   anyPort, "LDAP_URL": server.URL(), "LDAP_BASE_DN": server.Suffix(), "LDAP_BIND_DN": server.ServiceDN(),
 		"LDAP_BIND_PASSWORD_FILE": password, "LDAP_HASHES_PASSWORDS": "true", "AUTH_ADMIN_GROUP": adminGroup,
 	}
+}
+
+// tokenKey returns the name of a file with a key that signs tokens.
+func tokenKey(t *testing.T) string {
+	t.Helper()
+	key, err := auth.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "token.key")
+	if err := os.WriteFile(file, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // directoryServer starts a slapd with the sample directory.
@@ -719,7 +735,7 @@ func TestNoSecretIsPrintedOrLogged(t *testing.T) {
 func TestProductionNamesEverythingThatIsMissing(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil, "serve").ends(1, "ROLLCALL_LDAP_URL", "ROLLCALL_LDAP_BASE_DN", "ROLLCALL_LDAP_BIND_DN",
-		"ROLLCALL_LDAP_BIND_PASSWORD", "ROLLCALL_LDAP_BIND_PASSWORD_FILE", "ROLLCALL_AUTH_ADMIN_GROUP")
+		"ROLLCALL_LDAP_BIND_PASSWORD", "ROLLCALL_LDAP_BIND_PASSWORD_FILE", "ROLLCALL_AUTH_ADMIN_GROUP", "ROLLCALL_AUTH_TOKEN_KEYS")
 	if p.stdout.text() != "" {
 		p.fatalf("something is printed")
 	}
@@ -925,7 +941,7 @@ func TestConfigSaysWhereValuesComeFromAndHidesSecrets(t *testing.T) {
 	file := configured(t, "ldap: {timeout: 7s}\nusers: {fields: [{name: room, attribute: roomNumber}]}\n")
 	s := settings{
 		"LDAP_URL": "ldap://ldap.example.org:389", "LDAP_BASE_DN": ldapdirtest.Base, "LDAP_BIND_DN": "cn=x," + ldapdirtest.Base,
-		"LDAP_BIND_PASSWORD": secret, "AUTH_ADMIN_GROUP": adminGroup,
+		"LDAP_BIND_PASSWORD": secret, "AUTH_ADMIN_GROUP": adminGroup, "AUTH_TOKEN_KEYS": "token.key",
 	}
 	p := start(t, s, "config", "--config", file).ends(0)
 	p.prints("# environment: production\n", "  url: ldap://ldap.example.org:389  # ROLLCALL_LDAP_URL\n", "  timeout: 7s  # "+file,

@@ -41,6 +41,7 @@ func (c *Config) problems() []problem {
 		{"ldap.max_message_bytes", between(c.LDAP.MaxMessageBytes, kibi, gibi)},
 
 		{"ldap.password_policy", c.relative(c.LDAP.PasswordPolicy)},
+		{"ldap.decoy", c.relative(c.LDAP.Decoy)},
 
 		{"embedded.dir", required("embedded.dir", c.Embedded.Dir)},
 
@@ -48,6 +49,19 @@ func (c *Config) problems() []problem {
 		{"auth.freshness", notNegative(c.Auth.Freshness)},
 		{"auth.password_memory", notNegative(c.Auth.PasswordMemory)},
 		{"auth.admin_group", first(required("auth.admin_group", c.Auth.AdminGroup), optional(c.Auth.AdminGroup, dn))},
+		{"auth.operator_group", optional(c.Auth.OperatorGroup, dn)},
+		{"auth.reader_group", optional(c.Auth.ReaderGroup, dn)},
+		{"auth.max_failures", between(c.Auth.MaxFailures, 1, 100)},
+		{"auth.failure_window", positive(c.Auth.FailureWindow)},
+		{"auth.token_issuer", required("auth.token_issuer", c.Auth.TokenIssuer)},
+		{"auth.token_keys", c.tokenKeys()},
+		{"auth.access_token_lifetime", positive(c.Auth.AccessTokenLifetime)},
+		{"auth.refresh_token_lifetime", positive(c.Auth.RefreshTokenLifetime)},
+		{"auth.sessions", c.relative(c.Auth.Sessions)},
+
+		{"oidc.issuer", optional(c.OIDC.Issuer, issuerURL)},
+		{"oidc.audience", c.withIssuer("oidc.audience", c.OIDC.Audience)},
+		{"oidc.user_claim", c.withIssuer("oidc.user_claim", c.OIDC.UserClaim)},
 
 		{"log.level", oneOf(c.Log.Level, "error", "warn", "info", "debug", "trace")},
 		{"log.format", oneOf(c.Log.Format, "json", "text")},
@@ -55,7 +69,9 @@ func (c *Config) problems() []problem {
 		{"groups.placeholder", first(required("groups.placeholder", c.Groups.Placeholder), c.relative(c.Groups.Placeholder))},
 	}
 	all = append(all, each("server.trusted_proxies", c.Server.TrustedProxies, proxy)...)
+	all = append(all, each("server.cors_origins", c.Server.CORSOrigins, origin)...)
 	all = append(all, each("auth.protected", c.Auth.Protected, dn)...)
+	all = append(all, each("auth.own_fields", c.Auth.OwnFields, fieldName)...)
 	all = append(all, c.kindProblems("users", c.Users)...)
 	all = append(all, c.kindProblems("groups", c.Groups.Kind)...)
 	all = append(all, c.kindProblems("hosts", c.Hosts)...)
@@ -170,6 +186,29 @@ func (c *Config) baseDN() string {
 	return first(required("ldap.base_dn", c.LDAP.BaseDN), dn(c.LDAP.BaseDN))
 }
 
+func (c *Config) tokenKeys() string {
+	if c.Embedded.Enabled || len(c.Auth.TokenKeys) > 0 {
+		return ""
+	}
+	return required("auth.token_keys", "") + `: files, as "openssl genpkey -algorithm ed25519" writes them`
+}
+
+// withIssuer checks a key that an issuer needs.
+func (c *Config) withIssuer(path, text string) string {
+	if c.OIDC.Issuer == "" {
+		return ""
+	}
+	return required(path, text)
+}
+
+func issuerURL(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "must be a URL such as https://login.example.org/realms/main"
+	}
+	return ""
+}
+
 const (
 	kibi = 1 << 10
 	gibi = 1 << 30
@@ -257,6 +296,24 @@ func proxy(text string) string {
 		return fmt.Sprintf("%s has bits beyond its mask: write %s", network, network.Masked())
 	}
 	return ""
+}
+
+// origin checks an origin as browsers write it (RFC 6454 §6.2).
+func origin(text string) string {
+	u, err := url.Parse(text)
+	if err == nil && (u.Scheme == "https" || u.Scheme == "http") && text == u.Scheme+"://"+u.Host && text == strings.ToLower(text) {
+		if u.Port() == "443" && u.Scheme == "https" || u.Port() == "80" && u.Scheme == "http" {
+			return fmt.Sprintf("%q has the port that browsers leave out: write %s://%s", text, u.Scheme, strings.TrimSuffix(u.Host, ":"+u.Port()))
+		}
+		address := u.Host
+		if u.Port() == "" {
+			address += ":0"
+		}
+		if host, _, ok := hostPort(address); ok && host != "" && !strings.HasSuffix(u.Host, ":") {
+			return ""
+		}
+	}
+	return fmt.Sprintf("must be an origin such as https://admin.example.org or http://localhost:3000, in small letters and no more than that, not %q", text)
 }
 
 // ldapURL never quotes the URL: there may be a password in it.

@@ -13,6 +13,7 @@ func TestValues(t *testing.T) {
 		listen = "must be address:port"
 		base   = "must be empty or like /api"
 		proxy  = "must be an address or a CIDR range"
+		from   = "must be an origin such as https://admin.example.org"
 		server = "must be ldap://host:port"
 		entry  = "must be a DN"
 		schema = "must be a name from the LDAP schema"
@@ -57,6 +58,21 @@ func TestValues(t *testing.T) {
 		{"server.trusted_proxies", "['::1', 10.0.0.0/33]", "[1]: " + proxy},
 		{"server.trusted_proxies", "[10.1.2.3/8]", "[0]: 10.1.2.3/8 has bits beyond its mask: write 10.0.0.0/8"},
 		{"server.trusted_proxies", "['::1', '::1']", `[1]: "::1" is given twice`},
+
+		{"server.cors_origins", "['https://admin.example.org', 'http://localhost:3000', 'https://[::1]:8443', 'https://192.0.2.1']", ""},
+		{"server.cors_origins", "['*']", "[0]: " + from},
+		{"server.cors_origins", "['https://*.example.org']", "[0]: " + from},
+		{"server.cors_origins", "['null']", "[0]: " + from},
+		{"server.cors_origins", "[admin.example.org]", "[0]: " + from},
+		{"server.cors_origins", "['https://admin.example.org/']", "[0]: " + from},
+		{"server.cors_origins", "['https://admin.example.org?x']", "[0]: " + from},
+		{"server.cors_origins", "['https://me@admin.example.org']", "[0]: " + from},
+		{"server.cors_origins", "['https://admin.example.org:']", "[0]: " + from},
+		{"server.cors_origins", "['https://Admin.example.org']", "[0]: " + from},
+		{"server.cors_origins", "['ftp://admin.example.org']", "[0]: " + from},
+		{"server.cors_origins", "['https://']", "[0]: " + from},
+		{"server.cors_origins", "['https://a.org:443']", `[0]: "https://a.org:443" has the port that browsers leave out: write https://a.org`},
+		{"server.cors_origins", "['http://a.org:80']", `[0]: "http://a.org:80" has the port that browsers leave out`},
 
 		{"server.request_timeout", "29s", ""},
 		{"server.request_timeout", "30s", "30s must be shorter than server.write_timeout, which is 30s"},
@@ -105,6 +121,8 @@ func TestValues(t *testing.T) {
 
 		{"ldap.password_policy", "cn=default,ou=policies", ""},
 		{"ldap.password_policy", "default", entry},
+		{"ldap.decoy", "cn=decoy,ou=services", ""},
+		{"ldap.decoy", "decoy", entry},
 
 		{"embedded.dir", `""`, "is missing"},
 

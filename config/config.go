@@ -20,7 +20,9 @@ type Config struct {
 	LDAP     LDAP     `mapstructure:"ldap"`
 	Embedded Embedded `mapstructure:"embedded"`
 	Auth     Auth     `mapstructure:"auth"`
+	OIDC     OIDC     `mapstructure:"oidc"`
 	Log      Log      `mapstructure:"log"`
+	Audit    Audit    `mapstructure:"audit"`
 	Users    Kind     `mapstructure:"users"`
 	Groups   Groups   `mapstructure:"groups"`
 	Hosts    Kind     `mapstructure:"hosts"`
@@ -33,6 +35,7 @@ type Server struct {
 	Listen            string        `mapstructure:"listen"`
 	BasePath          string        `mapstructure:"base_path"`
 	TrustedProxies    []string      `mapstructure:"trusted_proxies"` // addresses and CIDR ranges
+	CORSOrigins       []string      `mapstructure:"cors_origins"`
 	RequestTimeout    time.Duration `mapstructure:"request_timeout"`
 	ReadHeaderTimeout time.Duration `mapstructure:"read_header_timeout"`
 	ReadTimeout       time.Duration `mapstructure:"read_timeout"`
@@ -58,6 +61,7 @@ type LDAP struct {
 	MaxMessageBytes      int64         `mapstructure:"max_message_bytes"`
 	PasswordPolicy       string        `mapstructure:"password_policy"` // relative to BaseDN
 	HashesPasswords      bool          `mapstructure:"hashes_passwords"`
+	Decoy                string        `mapstructure:"decoy"` // relative to BaseDN
 }
 
 // Embedded is the private LDAP server.
@@ -73,7 +77,26 @@ type Auth struct {
 	Freshness      time.Duration `mapstructure:"freshness"`       // 0: read every time
 	PasswordMemory time.Duration `mapstructure:"password_memory"` // 0: never remember
 	AdminGroup     string        `mapstructure:"admin_group"`     // a DN
+	OperatorGroup  string        `mapstructure:"operator_group"`  // a DN, or empty
+	ReaderGroup    string        `mapstructure:"reader_group"`    // a DN, or empty
+	OwnFields      []string      `mapstructure:"own_fields"`
 	Protected      []string      `mapstructure:"protected" separator:";"`
+	MaxFailures    int           `mapstructure:"max_failures"`
+	FailureWindow  time.Duration `mapstructure:"failure_window"`
+
+	TokenIssuer          string        `mapstructure:"token_issuer"`
+	TokenKeys            []string      `mapstructure:"token_keys"` // files
+	AccessTokenLifetime  time.Duration `mapstructure:"access_token_lifetime"`
+	RefreshTokenLifetime time.Duration `mapstructure:"refresh_token_lifetime"`
+	Sessions             string        `mapstructure:"sessions"` // relative to LDAP.BaseDN; empty: in memory
+}
+
+// OIDC is another issuer whose tokens are accepted; none where Issuer is empty.
+type OIDC struct {
+	Issuer     string `mapstructure:"issuer"` // a URL
+	Audience   string `mapstructure:"audience"`
+	UserClaim  string `mapstructure:"user_claim"`
+	RolesClaim string `mapstructure:"roles_claim"` // empty: roles come from groups
 }
 
 // Log says what to log, how and where.
@@ -81,6 +104,12 @@ type Log struct {
 	Level  string `mapstructure:"level"`  // error, warn, info, debug or trace
 	Format string `mapstructure:"format"` // json or text
 	File   string `mapstructure:"file"`   // empty: standard error
+}
+
+// Audit says whether to record changes, and where.
+type Audit struct {
+	Enabled bool   `mapstructure:"enabled"`
+	File    string `mapstructure:"file"` // empty: the log
 }
 
 // Kind says where the entries of one kind live and how they look.

@@ -60,13 +60,14 @@ func wantFaults(t testing.TB, err error, want ...string) {
 // production holds what the production environment asks for; outside, what takes testing to
 // a server other than the embedded one, except for the password.
 var (
-	outside    = append(production[:3:3], "ROLLCALL_EMBEDDED_ENABLED=false")
+	outside    = append(production[:3:3], "ROLLCALL_EMBEDDED_ENABLED=false", "ROLLCALL_AUTH_TOKEN_KEYS=token.key")
 	production = []string{
 		"ROLLCALL_LDAP_URL=ldap://ldap.example.org:389",
 		"ROLLCALL_LDAP_BASE_DN=dc=example,dc=org",
 		"ROLLCALL_LDAP_BIND_DN=cn=rollcall,dc=example,dc=org",
 		"ROLLCALL_LDAP_BIND_PASSWORD=hunter2",
 		"ROLLCALL_AUTH_ADMIN_GROUP=cn=admins,dc=example",
+		"ROLLCALL_AUTH_TOKEN_KEYS=token.key",
 	}
 )
 
@@ -160,6 +161,8 @@ func TestProductionNamesTheKeysItMisses(t *testing.T) {
 		"ldap.bind_password (default): is missing: set bind_password: below ldap: in the --config file, or "+
 			"ROLLCALL_LDAP_BIND_PASSWORD, or ROLLCALL_LDAP_BIND_PASSWORD_FILE to the name of a file that holds it",
 		"auth.admin_group (default): is missing: set admin_group: below auth: in the --config file, or ROLLCALL_AUTH_ADMIN_GROUP",
+		"auth.token_keys (default): is missing: set token_keys: below auth: in the --config file, or ROLLCALL_AUTH_TOKEN_KEYS: "+
+			`files, as "openssl genpkey -algorithm ed25519" writes them`,
 	)
 }
 

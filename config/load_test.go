@@ -110,7 +110,7 @@ func TestAnUnreadFileIsNoReasonToMissItsKeys(t *testing.T) {
 		"- ldap":   "FILE:1: must hold keys with values",
 		"ldap: []": "ldap (FILE:1): must hold keys with values",
 	} {
-		_, err := Load(Options{File: write(t, text), Environ: []string{"ROLLCALL_AUTH_ADMIN_GROUP=cn=admins,dc=example"}})
+		_, err := Load(Options{File: write(t, text), Environ: []string{"ROLLCALL_AUTH_ADMIN_GROUP=cn=admins,dc=example", "ROLLCALL_AUTH_TOKEN_KEYS=token.key"}})
 		wantFaults(t, err, want)
 	}
 }

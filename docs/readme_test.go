@@ -85,12 +85,12 @@ func TestTheConfigurationTablesHoldEveryKeyAndItsDefault(t *testing.T) {
 	got := map[string]string{}
 	row := regexp.MustCompile("(?m)^\\| `([a-z_.]+)`(?: \\((\\w+) only\\))? \\|([^|]*)\\|")
 	for _, m := range row.FindAllStringSubmatch(section(t, "Configuration"), -1) {
-		paths, defaults := []string{m[1]}, strings.Split(strings.ReplaceAll(strings.TrimSpace(m[3]), "`", ""), ", ")
+		paths, defaults := []string{m[1]}, []string{strings.ReplaceAll(strings.TrimSpace(m[3]), "`", "")}
 		switch {
 		case m[2] != "":
 			paths[0] = m[2] + "." + m[1]
 		case !strings.Contains(m[1], "."):
-			paths = []string{"users." + m[1], "groups." + m[1], "hosts." + m[1]}
+			paths, defaults = []string{"users." + m[1], "groups." + m[1], "hosts." + m[1]}, strings.Split(defaults[0], ", ")
 		}
 		if len(defaults) == 1 {
 			defaults = slices.Repeat(defaults, len(paths))

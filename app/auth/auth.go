@@ -1,198 +1,239 @@
-// Package auth finds out who is calling.
+// Package auth finds out who is calling: by a password, by a token of its own, or by one of another issuer.
 package auth
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"maps"
-	"sync"
+	"slices"
 	"time"
 
 	"rollcall/app/directory"
 )
 
-// Options say how long what is known of a caller may be relied on.
+// Options say who is who, and for how long what is known of a caller may be relied on.
 type Options struct {
-	// AdminGroup is the DN of the group whose direct members are admins.
-	AdminGroup string
+	// LoginField is the field of a user that a login name is a value of.
+	LoginField string
+	// Groups are the DNs of the groups whose members have a role, directly or through other groups.
+	Groups map[directory.Role]string
+	// SameDN reports whether two DNs name the same entry.
+	SameDN func(a, b string) bool
+	// Fold returns what two names have in common that the directory takes for the same.
+	Fold func(name string) string
 	// Freshness is for how long a caller's state is not read again.
 	Freshness time.Duration
 	// PasswordMemory is for how long a password that was right is not proved again.
 	PasswordMemory time.Duration
+	// MaxFailures is how many logins of a name may fail from one address within FailureWindow.
+	MaxFailures   int
+	FailureWindow time.Duration
+	// Tokens are those that a login is given.
+	Tokens TokenOptions
+	// OIDC is an issuer whose tokens are accepted too; nil for none.
+	OIDC *OIDC
+}
+
+// Credentials are what a caller shows: a Token, or a Login and a Password.
+type Credentials struct {
+	Token           string
+	Login, Password string
+	// Address is where the request comes from.
+	Address string
 }
 
 // Authenticator finds out who is calling. It is safe for concurrent use.
 type Authenticator struct {
-	accounts directory.Accounts
 	options  Options
-	// secret keys the digests under which passwords are remembered. It is never written anywhere.
-	secret [sha256.Size]byte
+	accounts directory.Accounts
+	sessions directory.Sessions
+	limits   *limits
+	tokens   tokens
+	issuer   *issuer // nil for none
 
-	mutex sync.Mutex
-	// generation counts what was forgotten, so that what was read before is not remembered after.
-	generation int
-	known      map[string]known
-	proofs     map[proofKey]*proof
+	proofs *proofs
+	// known are accounts by login, memberships by account ID, bearers by a digest of their token.
+	known       cache[directory.Account]
+	memberships cache[membership]
+	bearers     cache[bearer]
 }
 
-type known struct {
-	account directory.Account
-	admin   bool
-	until   time.Time
+// membership is what groups make of a user.
+type membership struct {
+	id     string // of the account
+	groups []string
+	roles  []directory.Role
 }
 
-type proofKey [sha256.Size]byte
-
-// proof is a password that is being proved, or was.
-type proof struct {
-	id    string // of the account
-	done  chan struct{}
-	err   error
-	until time.Time
+// bearer is who has a token.
+type bearer struct {
+	caller directory.Caller
+	until  time.Time // when the token expires
 }
 
-// maxRemembered bounds what is remembered; past it, what has run out is thrown away.
-const maxRemembered = 10_000
-
-// New returns an Authenticator.
-func New(accounts directory.Accounts, o Options) *Authenticator {
-	a := &Authenticator{accounts: accounts, options: o, known: map[string]known{}, proofs: map[proofKey]*proof{}}
-	_, _ = rand.Read(a.secret[:]) // never fails, crypto/rand
-	return a
-}
-
-// Basic returns the caller with this login name and password. Errors: invalid-credentials, for whatever reason,
-// and those of a directory that can't be asked.
-func (a *Authenticator) Basic(ctx context.Context, login, password string) (directory.Caller, error) {
-	if login == "" || password == "" {
-		return directory.Caller{}, &directory.Error{Code: directory.InvalidCredentials}
+// New returns an Authenticator. It fails when the token options can't be right.
+func New(accounts directory.Accounts, sessions directory.Sessions, o Options) (*Authenticator, error) {
+	tokens, err := newTokens(o.Tokens)
+	if err != nil {
+		return nil, err
 	}
-	who, err := a.lookUp(ctx, login)
-	if directory.Is(err, directory.NotFound) || directory.Is(err, directory.Ambiguous) {
-		return directory.Caller{}, &directory.Error{Code: directory.InvalidCredentials} // the name may be a password
+	a := &Authenticator{
+		options: o, accounts: accounts, sessions: sessions, limits: newLimits(o.MaxFailures, o.FailureWindow),
+		tokens: tokens, proofs: newProofs(o.PasswordMemory),
 	}
+	if o.OIDC != nil {
+		a.issuer = newIssuer(*o.OIDC)
+	}
+	return a, nil
+}
+
+// Authenticate returns the caller with these credentials. Errors: invalid-credentials, password-expired,
+// too-many-logins, invalid-token, and those of a directory or an issuer that can't be asked.
+func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (directory.Caller, error) {
+	if c.Token != "" {
+		return a.bearer(ctx, c.Token)
+	}
+	account, err := a.account(ctx, c.Login)
 	if err != nil {
 		return directory.Caller{}, err
 	}
-	if err := a.prove(ctx, login, password, who.account); err != nil {
-		a.readAgain(who.account.ID) // that attempt may have locked it
+	state, err := a.prove(ctx, c, account)
+	if err != nil {
 		return directory.Caller{}, err
 	}
-	if who.account.Locked {
-		return directory.Caller{}, &directory.Error{Code: directory.InvalidCredentials}
-	}
-	return directory.Caller{Login: login, ID: who.account.ID, Name: who.account.Name, Admin: who.admin}, nil
+	caller, err := a.caller(ctx, account)
+	caller.Login, caller.MustChange = c.Login, state.MustChange
+	return caller, err
 }
 
-// lookUp returns what is known of a user, reading it where it is not fresh.
-func (a *Authenticator) lookUp(ctx context.Context, login string) (known, error) {
-	a.mutex.Lock()
-	who, ok := a.known[login]
-	generation := a.generation
-	a.mutex.Unlock()
-	if ok && time.Now().Before(who.until) {
-		return who, nil
-	}
-	who = known{until: time.Now().Add(a.options.Freshness)}
-	var err error
-	if who.account, err = a.accounts.Account(ctx, login); err != nil {
-		return known{}, err
-	}
-	if a.options.AdminGroup != "" {
-		if who.admin, err = a.accounts.IsMember(ctx, a.options.AdminGroup, who.account.DN); err != nil {
-			return known{}, err
-		}
-	}
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
-	if a.generation == generation {
-		if len(a.known) >= maxRemembered {
-			maps.DeleteFunc(a.known, func(_ string, k known) bool { return time.Now().After(k.until) })
-		}
-		a.known[login] = who
-	}
-	return who, nil
+// account returns what is known of the user with a login name; the zero Account where there is none.
+func (a *Authenticator) account(ctx context.Context, login string) (directory.Account, error) {
+	account, err := a.known.read(login, a.options.Freshness, func() (directory.Account, error) {
+		return a.accounts.Account(ctx, a.options.LoginField, login)
+	})
+	return orNobody(account, err)
 }
 
-// prove checks a password by a bind, or remembers that it was right. Requests that come with the same password
-// at the same time share one bind.
-func (a *Authenticator) prove(ctx context.Context, login, password string, account directory.Account) error {
-	key := a.key(login, password, account)
-	for {
-		a.mutex.Lock()
-		p, ok := a.proofs[key]
-		if !ok {
-			p = a.begin(key, account.ID)
-		}
-		a.mutex.Unlock()
-		if !ok {
-			a.finish(key, p, a.accounts.Authenticate(ctx, account.DN, password))
-			return p.err
-		}
-		select {
-		case <-p.done:
-		case <-ctx.Done():
-			return &directory.Error{Code: directory.Timeout, Cause: context.Cause(ctx)}
-		}
-		if p.err == nil && time.Now().Before(p.until) || directory.Is(p.err, directory.InvalidCredentials) {
-			return p.err
-		}
-		a.drop(key, p)
+// orNobody returns the zero Account in the place of an error that says there is none.
+func orNobody(account directory.Account, err error) (directory.Account, error) {
+	if directory.Is(err, directory.NotFound) || directory.Is(err, directory.Ambiguous) {
+		return directory.Account{}, nil
 	}
+	return account, err
 }
 
-func (a *Authenticator) begin(key proofKey, id string) *proof {
-	if len(a.proofs) >= maxRemembered {
-		maps.DeleteFunc(a.proofs, func(_ proofKey, p *proof) bool { return !p.until.IsZero() && time.Now().After(p.until) })
-	}
-	p := &proof{id: id, done: make(chan struct{})}
-	a.proofs[key] = p
-	return p
+// caller returns the caller that an account is, with the roles that groups give it.
+func (a *Authenticator) caller(ctx context.Context, account directory.Account) (directory.Caller, error) {
+	member, err := a.memberships.read(account.ID, a.options.Freshness, func() (membership, error) {
+		groups, err := a.accounts.Groups(ctx, account.DN)
+		member := membership{id: account.ID, groups: groups}
+		for _, role := range directory.Roles {
+			if slices.ContainsFunc(groups, func(dn string) bool {
+				return a.options.Groups[role] != "" && a.options.SameDN(dn, a.options.Groups[role])
+			}) {
+				member.roles = append(member.roles, role)
+			}
+		}
+		return member, err
+	})
+	return directory.Caller{
+		Login: account.Name, ID: account.ID, Name: account.Name, DN: account.DN, Roles: member.roles, Groups: member.groups,
+	}, err
 }
 
-// finish tells those who wait what came of it, and remembers what was right.
-func (a *Authenticator) finish(key proofKey, p *proof, err error) {
-	a.mutex.Lock()
-	p.err, p.until = err, time.Now().Add(a.options.PasswordMemory)
-	if err != nil && a.proofs[key] == p {
-		delete(a.proofs, key)
+// bearer returns the caller with a token.
+func (a *Authenticator) bearer(ctx context.Context, token string) (directory.Caller, error) {
+	digest := sha256.Sum256([]byte(token))
+	b, err := a.bearers.read(string(digest[:]), a.options.Freshness, func() (bearer, error) {
+		if a.issuer != nil && a.issuer.issued(token) {
+			return a.guest(ctx, token)
+		}
+		return a.resident(ctx, token)
+	})
+	if err != nil {
+		return directory.Caller{}, err
 	}
-	a.mutex.Unlock()
-	close(p.done)
+	if !time.Now().Before(b.until) {
+		return directory.Caller{}, &directory.Error{Code: directory.InvalidToken}
+	}
+	return b.caller, nil
 }
 
-func (a *Authenticator) drop(key proofKey, p *proof) {
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
-	if a.proofs[key] == p {
-		delete(a.proofs, key)
+// resident returns who has a token of ours.
+func (a *Authenticator) resident(ctx context.Context, token string) (bearer, error) {
+	claims, err := a.tokens.verify(token, accessToken)
+	if err != nil {
+		return bearer{}, err
 	}
+	session, err := a.sessions.Session(ctx, claims.Session)
+	if err != nil {
+		return bearer{}, invalidToken(err)
+	}
+	account, err := a.owner(ctx, claims.Subject, session)
+	if err != nil {
+		return bearer{}, err
+	}
+	caller, err := a.caller(ctx, account)
+	caller.Session = session.ID
+	return bearer{caller, claims.ExpiresAt.Time}, err
 }
 
-// key is of the name, the password and the account's state, so that a changed password is not remembered.
-func (a *Authenticator) key(login, password string, account directory.Account) proofKey {
-	mac := hmac.New(sha256.New, a.secret[:])
-	for _, part := range []string{login, account.ID, account.PasswordChanged, password} {
-		_, _ = mac.Write([]byte(part))
-		_, _ = mac.Write([]byte{0})
+// owner returns the account that a session is of, as it is now, if that is still good for it.
+func (a *Authenticator) owner(ctx context.Context, id string, session directory.Session) (directory.Account, error) {
+	account, err := a.accounts.Account(ctx, directory.FieldID, id)
+	switch {
+	case err != nil:
+		return account, invalidToken(err)
+	case account.Locked, account.ID != session.UserID, account.PasswordChanged != session.PasswordChanged:
+		return account, &directory.Error{Code: directory.InvalidToken}
 	}
-	return proofKey(mac.Sum(nil))
+	return account, nil
+}
+
+// guest returns who has a token of the other issuer.
+func (a *Authenticator) guest(ctx context.Context, token string) (bearer, error) {
+	identity, err := a.issuer.verify(ctx, token)
+	if err != nil {
+		return bearer{}, err
+	}
+	account, err := a.accounts.Account(ctx, a.options.LoginField, identity.login)
+	if err == nil && account.Locked {
+		err = &directory.Error{Code: directory.InvalidToken}
+	}
+	if err != nil {
+		return bearer{}, invalidToken(err)
+	}
+	caller, err := a.caller(ctx, account)
+	if identity.fromClaim {
+		caller.Roles = identity.roles
+	}
+	caller.Login = identity.login
+	return bearer{caller, identity.expires}, err
+}
+
+// invalidToken returns invalid-token for what is not there, and other errors as they are.
+func invalidToken(err error) error {
+	if directory.Is(err, directory.NotFound) || directory.Is(err, directory.Ambiguous) {
+		return &directory.Error{Code: directory.InvalidToken, Cause: err}
+	}
+	return err
 }
 
 // readAgain makes what is known of a user, or of all where id is "", be read again.
 func (a *Authenticator) readAgain(id string) {
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
-	a.generation++
-	maps.DeleteFunc(a.known, func(_ string, k known) bool { return id == "" || k.account.ID == id })
+	a.known.forget(func(account directory.Account) bool { return id == "" || account.ID == id })
+	a.memberships.forget(func(m membership) bool { return id == "" || m.id == id })
+	a.bearers.forget(func(b bearer) bool { return id == "" || b.caller.ID == id })
 }
 
 // forget is readAgain, and passwords are proved again too.
 func (a *Authenticator) forget(id string) {
 	a.readAgain(id)
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
-	maps.DeleteFunc(a.proofs, func(_ proofKey, p *proof) bool { return id == "" || p.id == id })
+	a.proofs.forget(id)
+}
+
+// random returns 256 random bits.
+func random() (bits [sha256.Size]byte) {
+	_, _ = rand.Read(bits[:]) // never fails, crypto/rand
+	return bits
 }

@@ -2,6 +2,8 @@ package auth
 
 import (
 	"context"
+	"errors"
+	"slices"
 
 	"rollcall/app/directory"
 )
@@ -65,4 +67,40 @@ func (w *Watched) Delete(ctx context.Context, kind *directory.Kind, name string,
 		w.authenticator.readAgain("")
 	}
 	return err
+}
+
+// ChangePassword counts wrong current passwords as failed logins, and notices a changed user.
+func (w *Watched) ChangePassword(ctx context.Context, kind *directory.Kind, name string, change directory.PasswordChange) (directory.Entry, error) {
+	entry, err := w.changePassword(ctx, kind, name, change)
+	switch {
+	case err == nil:
+		w.authenticator.forget(entry.ID())
+	case directory.Is(err, directory.OutcomeUnknown):
+		w.authenticator.forget("")
+	}
+	return entry, err
+}
+
+func (w *Watched) changePassword(ctx context.Context, kind *directory.Kind, name string, change directory.PasswordChange) (directory.Entry, error) {
+	caller, ok := directory.CallerFrom(ctx)
+	if !ok || change.Current == "" {
+		return w.Directory.ChangePassword(ctx, kind, name, change)
+	}
+	attempt, err := w.authenticator.limits.begin(caller.ID, caller.Address)
+	if err != nil {
+		return directory.Entry{}, err
+	}
+	entry, err := w.Directory.ChangePassword(ctx, kind, name, change)
+	switch refused, _ := errors.AsType[*directory.Error](err); {
+	case err == nil, directory.Is(err, directory.PasswordRefused):
+		attempt.succeeded()
+	case directory.Is(err, directory.Invalid) && slices.ContainsFunc(refused.Violations, func(v directory.Violation) bool {
+		return v.Field == directory.FieldCurrentPassword
+	}):
+		attempt.failed()
+		w.authenticator.readAgain(caller.ID) // that may have locked it
+	default:
+		attempt.dropped()
+	}
+	return entry, err
 }

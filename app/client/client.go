@@ -20,6 +20,8 @@ type Client struct {
 	URL string
 	// Login and Password are sent by HTTP Basic where Login is not "".
 	Login, Password string
+	// Token is sent as a bearer token where it is not "".
+	Token string
 	// HTTP is what requests go through; http.DefaultClient when nil.
 	HTTP *http.Client
 }
@@ -91,7 +93,10 @@ func (c *Client) Do(ctx context.Context, method, path string, body any, headers 
 	if content != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	if c.Login != "" {
+	switch {
+	case c.Token != "":
+		request.Header.Set("Authorization", "Bearer "+c.Token)
+	case c.Login != "":
 		request.SetBasicAuth(c.Login, c.Password)
 	}
 	for i := 0; i+1 < len(headers); i += 2 {

@@ -91,6 +91,18 @@ func (c *Checked) RemoveValue(ctx context.Context, kind *Kind, name, field, valu
 	return c.next.RemoveValue(ctx, kind, name, field, value, condition)
 }
 
+// ChangePassword checks the new password.
+func (c *Checked) ChangePassword(ctx context.Context, kind *Kind, name string, change PasswordChange) (Entry, error) {
+	field, ok := kind.Field(FieldUserPassword)
+	if !ok {
+		return Entry{}, invalid([]Violation{{FieldNewPassword, fmt.Sprintf("is nothing that a %s has", kind.Singular)}})
+	}
+	if wrong := field.wrong(change.New); wrong != "" {
+		return Entry{}, invalid([]Violation{{FieldNewPassword, wrong}})
+	}
+	return c.next.ChangePassword(ctx, kind, name, change)
+}
+
 // Delete passes through.
 func (c *Checked) Delete(ctx context.Context, kind *Kind, name string, condition Condition) error {
 	return c.next.Delete(ctx, kind, name, condition)

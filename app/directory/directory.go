@@ -9,6 +9,7 @@ package directory
 import (
 	"context"
 	"iter"
+	"slices"
 )
 
 // Directory is the port: everything that can be asked of a directory.
@@ -42,6 +43,10 @@ type Directory interface {
 	// Errors: not-found, stale, invalid.
 	RemoveValue(ctx context.Context, kind *Kind, name, field, value string, condition Condition) error
 
+	// ChangePassword gives a user another password and returns the user.
+	// Errors: not-found, password-refused, and invalid where the current password is not the one given.
+	ChangePassword(ctx context.Context, kind *Kind, name string, change PasswordChange) (Entry, error)
+
 	// Delete removes an entry and every reference to it. Errors: not-found, stale, has-children.
 	Delete(ctx context.Context, kind *Kind, name string, condition Condition) error
 }
@@ -58,12 +63,23 @@ type Patch struct {
 	Faults []Violation
 }
 
+// PasswordChange is a new password for a user.
+type PasswordChange struct {
+	// Current is the password until now, with which users change their own; "" where it is set by another.
+	Current string
+	// New is the password from now on.
+	New string
+	// MustChange makes the user change it again before it is good for anything else.
+	MustChange bool
+}
+
 // Entry is one user, group or host as a caller may see it.
 type Entry struct {
 	Kind    *Kind
 	Version Version
 
 	values [][]string // by the field's place in Kind.Fields
+	hidden []int      // places of fields that the caller may not see
 }
 
 // NewEntry returns an entry of a kind without any values.
@@ -87,6 +103,22 @@ func (e Entry) At(i int) []string { return e.values[i] }
 
 // SetAt sets the values of the field at a place in Kind.Fields.
 func (e Entry) SetAt(i int, values []string) { e.values[i] = values }
+
+// Hide returns the entry without a field, for callers who may not see it.
+func (e Entry) Hide(field string) Entry {
+	if i, ok := e.Kind.index[field]; ok {
+		e.values = slices.Clone(e.values)
+		e.values[i] = nil
+		e.hidden = append(slices.Clip(e.hidden), i)
+	}
+	return e
+}
+
+// HiddenAt reports whether the caller may not see the field at a place in Kind.Fields.
+func (e Entry) HiddenAt(i int) bool { return slices.Contains(e.hidden, i) }
+
+// Hides reports whether the caller may not see a field.
+func (e Entry) Hides(field string) bool { return e.HiddenAt(e.Kind.index[field]) }
 
 // First returns a field's first value, or "".
 func (e Entry) First(field string) string {

@@ -45,9 +45,15 @@ var (
 	BadRequest = newCode(400, "bad-request", "The request could not be understood",
 		"Send a well-formed HTTP request with one JSON object as its body.")
 	CredentialsRequired = newCode(401, "credentials-required", "Log in first",
-		"Send a user name and a password by HTTP Basic.")
+		"Send a token, from POST /login, or a user name and a password by HTTP Basic.")
 	InvalidCredentials = newCode(401, "invalid-credentials", "The user name or the password is wrong",
 		"Check both. A locked account answers the same; an admin can see it in accountLocked.")
+	InvalidToken = newCode(401, "invalid-token", "The token is not valid, or not any more",
+		"Get a new one by POST /refresh, or log in again.")
+	PasswordExpired = newCode(403, "password-expired", "The password has expired",
+		"Ask an admin for a new one.")
+	PasswordMustChange = newCode(403, "password-must-change", "The password must be changed first",
+		"PUT /users/{name}/password with currentPassword and newPassword, by HTTP Basic; nothing else is open until then.")
 	Forbidden = newCode(403, "forbidden", "You may not do this",
 		"Ask an admin to do it, or to make you a member of a group that may.")
 	ProtectedEntry = newCode(403, "protected-entry", "This entry is protected",
@@ -84,6 +90,8 @@ var (
 		"Correct the fields named in violations.")
 	PasswordRefused = newCode(422, "password-refused", "The directory refused the password",
 		"Choose a password that the directory's policy allows; violations says what it minded.")
+	TooManyLogins = newCode(429, "too-many-logins", "Too many logins have failed",
+		"Wait as long as Retry-After says. Failed logins are counted by name and by address.").retryAfter(time.Minute)
 )
 
 // What happened on our side.
@@ -113,6 +121,8 @@ type Error struct {
 	Detail string
 	// Violations name the fields at fault.
 	Violations []Violation
+	// RetryAfter is how long to wait this time, where the code's is not it.
+	RetryAfter time.Duration
 	// Cause is for the log only.
 	Cause error
 }

@@ -3,124 +3,292 @@ package directory
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 )
 
-// Caller is who a request comes from.
-type Caller struct {
-	// Login is the name that the caller logged in with.
-	Login string
-	// ID and Name are of the caller's own entry, a user.
-	ID, Name string
-	// Admin callers may do everything.
-	Admin bool
-}
-
-type callerKey struct{}
-
-// WithCaller returns a context for requests of the caller.
-func WithCaller(ctx context.Context, caller Caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, caller)
-}
-
-// CallerFrom returns the caller of a context made by [WithCaller].
-func CallerFrom(ctx context.Context) (Caller, bool) {
-	caller, ok := ctx.Value(callerKey{}).(Caller)
-	return caller, ok
-}
-
-// Guarded is a Directory that asks of every request whether its caller may. Admins may do everything; anyone
-// else may read their own entry. Without a caller nothing is allowed.
+// Guarded is a Directory that asks of every request whether its caller may, by the table of [Rules]. Without a
+// caller nothing is allowed.
 type Guarded struct {
-	next Directory
+	next       Directory
+	protection Protection
+	// own are the fields that users may change of themselves, login those that they log in with.
+	own, login []string
 }
 
-// NewGuarded returns a Guarded in front of next.
-func NewGuarded(next Directory) *Guarded { return &Guarded{next: next} }
+// NewGuarded returns a Guarded in front of next. Users may change their own fields; what admins log in with, a value
+// of loginField included, is out of operators' reach.
+func NewGuarded(next Directory, protection Protection, own []string, loginField string) *Guarded {
+	return &Guarded{next: next, protection: protection, own: own,
+		login: []string{loginField, FieldUserPassword, FieldAccountLocked, FieldSSHPublicKeys}}
+}
 
-// Get lets admins read anything, and others themselves.
+// Get reads an entry that the caller may read.
 func (g *Guarded) Get(ctx context.Context, kind *Kind, name string) (Entry, error) {
-	refused := admin(ctx)
-	if refused == nil {
-		return g.next.Get(ctx, kind, name)
-	}
-	caller, ok := CallerFrom(ctx)
-	if !ok || kind.Name != KindUsers || !strings.EqualFold(name, caller.Name) {
-		return Entry{}, refused
-	}
-	entry, err := g.next.Get(ctx, kind, name)
+	caller, extents, err := allowed(ctx, ActionRead, kind)
 	if err != nil {
 		return Entry{}, err
 	}
-	if entry.ID() != caller.ID {
-		return Entry{}, refused
+	extent := extents[0]
+	if extent == Own && !caller.isCalled(name) {
+		return Entry{}, &Error{Code: Forbidden}
+	}
+	entry, err := g.next.Get(ctx, kind, name)
+	switch {
+	case Is(err, NotFound) && extent == Joined:
+		return Entry{}, &Error{Code: Forbidden} // as where it is there
+	case err != nil:
+		return Entry{}, err
+	case extent == Own && entry.ID() != caller.ID:
+		return Entry{}, &Error{Code: Forbidden}
+	case extent == Joined && !g.joined(caller, entry):
+		return Entry{}, &Error{Code: Forbidden}
+	case extent == Joined:
+		return entry.Hide(FieldMembers), nil
 	}
 	return entry, nil
 }
 
-// List is for admins.
+// List yields the entries that the caller may read.
 func (g *Guarded) List(ctx context.Context, kind *Kind) iter.Seq2[Entry, error] {
-	if err := admin(ctx); err != nil {
+	caller, extents, err := allowed(ctx, ActionList, kind)
+	switch {
+	case err != nil:
 		return func(yield func(Entry, error) bool) { yield(Entry{}, err) }
+	case extents[0] == Joined:
+		return g.listJoined(ctx, kind, caller)
 	}
 	return g.next.List(ctx, kind)
 }
 
-// Resolve is for admins.
-func (g *Guarded) Resolve(ctx context.Context, reference string) (Entry, error) {
-	if err := admin(ctx); err != nil {
-		return Entry{}, err
+// listJoined yields the groups that the caller is in.
+func (g *Guarded) listJoined(ctx context.Context, kind *Kind, caller Caller) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for _, dn := range caller.Groups {
+			entry, err := g.next.Resolve(ctx, dn)
+			if Is(err, NotFound) || err == nil && entry.Kind.Name != kind.Name {
+				continue
+			}
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			if !yield(entry.Hide(FieldMembers), nil) {
+				return
+			}
+		}
 	}
-	return g.next.Resolve(ctx, reference)
 }
 
-// Create is for admins.
-func (g *Guarded) Create(ctx context.Context, kind *Kind, patch Patch) (Entry, error) {
-	if err := admin(ctx); err != nil {
+// Resolve reads what a reference means, for those who may read everything of its kind.
+func (g *Guarded) Resolve(ctx context.Context, reference string) (Entry, error) {
+	entry, err := g.next.Resolve(ctx, reference)
+	if err != nil {
 		return Entry{}, err
+	}
+	_, extents, err := allowed(ctx, ActionRead, entry.Kind)
+	if err == nil && extents[0] != All {
+		err = &Error{Code: Forbidden}
+	}
+	if err != nil {
+		return Entry{}, err
+	}
+	return entry, nil
+}
+
+// Create adds an entry. Nobody but an admin makes the admin group.
+func (g *Guarded) Create(ctx context.Context, kind *Kind, patch Patch) (Entry, error) {
+	_, extents, err := allowed(ctx, ActionCreate, kind)
+	if err != nil {
+		return Entry{}, err
+	}
+	if extents[0] == Ordinary && kind.Name == KindGroups && g.protection.AdminGroup != "" {
+		_, err := g.next.Resolve(AsService(ctx), g.protection.AdminGroup)
+		if Is(err, NotFound) {
+			return Entry{}, &Error{Code: Forbidden, Detail: "There is no admin group: an admin must create it first."}
+		}
+		if err != nil {
+			return Entry{}, err
+		}
 	}
 	return g.next.Create(ctx, kind, patch)
 }
 
-// Update is for admins.
+// Update changes an entry, or those of its fields that the caller may change.
 func (g *Guarded) Update(ctx context.Context, kind *Kind, name string, condition Condition, change Change) (Entry, error) {
-	if err := admin(ctx); err != nil {
+	caller, extents, err := allowed(ctx, ActionChange, kind)
+	if err != nil {
 		return Entry{}, err
 	}
-	return g.next.Update(ctx, kind, name, condition, change)
+	if extents[0] == Own && !caller.isCalled(name) {
+		return Entry{}, &Error{Code: Forbidden}
+	}
+	return g.next.Update(ctx, kind, name, condition, func(current Entry) (Patch, error) {
+		patch, err := change(current)
+		if err != nil {
+			return Patch{}, err
+		}
+		return patch, g.mayChange(ctx, caller, extents, current, patch)
+	})
 }
 
-// AddValue is for admins.
+// mayChange reports, as an error, that none of the extents covers what a patch makes of an entry.
+func (g *Guarded) mayChange(ctx context.Context, caller Caller, extents []Extent, current Entry, patch Patch) error {
+	var refused error
+	for _, extent := range extents {
+		switch {
+		case extent == All:
+			return nil
+		case extent == Ordinary:
+			special, err := g.special(ctx, current)
+			if err != nil {
+				return err
+			}
+			if refused = special.refuse(g.login, changed(current, patch)); refused == nil {
+				return nil
+			}
+		case current.ID() != caller.ID:
+			refused = &Error{Code: Forbidden}
+		default:
+			fields := slices.DeleteFunc(changed(current, patch), func(field string) bool { return slices.Contains(g.own, field) })
+			if refused = forbidden(fields, "is not among what users may change of themselves"); refused == nil {
+				return nil
+			}
+		}
+	}
+	return refused
+}
+
+// AddValue adds a value to a list of an entry that the caller may change.
 func (g *Guarded) AddValue(ctx context.Context, kind *Kind, name, field, value string, condition Condition) error {
-	if err := admin(ctx); err != nil {
+	if err := g.mayTouch(ctx, ActionChange, kind, name, field); err != nil {
 		return err
 	}
 	return g.next.AddValue(ctx, kind, name, field, value, condition)
 }
 
-// RemoveValue is for admins.
+// RemoveValue removes a value from a list of an entry that the caller may change.
 func (g *Guarded) RemoveValue(ctx context.Context, kind *Kind, name, field, value string, condition Condition) error {
-	if err := admin(ctx); err != nil {
+	if err := g.mayTouch(ctx, ActionChange, kind, name, field); err != nil {
 		return err
 	}
 	return g.next.RemoveValue(ctx, kind, name, field, value, condition)
 }
 
-// Delete is for admins.
+// ChangePassword lets users change their own password, knowing it, and others set anybody's.
+func (g *Guarded) ChangePassword(ctx context.Context, kind *Kind, name string, change PasswordChange) (Entry, error) {
+	caller, ok := CallerFrom(ctx)
+	own := ok && kind.Name == KindUsers && caller.isCalled(name)
+	var err error
+	switch {
+	case own && (change.Current != "" || caller.MustChange):
+		_, _, err = allowed(ctx, ActionChangePassword, kind)
+		if err == nil && change.Current == "" {
+			err = invalid([]Violation{{FieldCurrentPassword, "is required to change one's own password"}})
+		}
+	case change.Current != "":
+		err = g.mayTouch(ctx, ActionSetPassword, kind, name)
+		if err == nil {
+			err = invalid([]Violation{{FieldCurrentPassword, "is for changing one's own password"}})
+		}
+	default:
+		err = g.mayTouch(ctx, ActionSetPassword, kind, name, FieldUserPassword)
+		if own && Is(err, Forbidden) {
+			err = invalid([]Violation{{FieldCurrentPassword, "is required to change one's own password"}})
+		}
+	}
+	if err != nil {
+		return Entry{}, err
+	}
+	return g.next.ChangePassword(ctx, kind, name, change)
+}
+
+// Delete removes an entry. Nobody but an admin deletes admins.
 func (g *Guarded) Delete(ctx context.Context, kind *Kind, name string, condition Condition) error {
-	if err := admin(ctx); err != nil {
+	err := g.mayTouch(ctx, ActionDelete, kind, name)
+	if err != nil && !Is(err, NotFound) {
 		return err
 	}
 	return g.next.Delete(ctx, kind, name, condition)
 }
 
-func admin(ctx context.Context) error {
-	caller, ok := CallerFrom(ctx)
-	switch {
-	case !ok:
-		return &Error{Code: CredentialsRequired}
-	case !caller.Admin:
+// mayTouch reports, as an error, that the caller may not go so far with an action on an entry: where fields are
+// named, with these of its fields; else with the whole of it.
+func (g *Guarded) mayTouch(ctx context.Context, action Action, kind *Kind, name string, fields ...string) error {
+	_, extents, err := allowed(ctx, action, kind)
+	if err != nil || extents[0] == All {
+		return err
+	}
+	if extents[0] != Ordinary {
 		return &Error{Code: Forbidden}
 	}
+	entry, err := g.next.Get(AsService(ctx), kind, name)
+	if err != nil {
+		return err
+	}
+	special, err := g.special(ctx, entry)
+	if err != nil {
+		return err
+	}
+	if fields == nil {
+		fields = g.login
+	}
+	return special.refuse(g.login, fields)
+}
+
+// special is what makes an entry more than an ordinary one.
+type special struct{ protected, admin bool }
+
+// special finds out what an entry is.
+func (g *Guarded) special(ctx context.Context, entry Entry) (special, error) {
+	is := g.protection.is(entry.DN())
+	if is(g.protection.AdminGroup) || slices.ContainsFunc(g.protection.Entries, is) {
+		return special{protected: true}, nil
+	}
+	governs, err := g.protection.governs(ctx, entry.DN())
+	return special{protected: governs && entry.Kind.Name == KindGroups, admin: governs}, err
+}
+
+// refuse returns why an operator may not change these fields of such an entry, nil if it may.
+func (s special) refuse(login, fields []string) error {
+	switch {
+	case s.protected:
+		return &Error{Code: Forbidden, Detail: "Only admins may change the admin group, the groups in it, and the protected entries."}
+	case s.admin:
+		fields = slices.DeleteFunc(slices.Clone(fields), func(field string) bool { return !slices.Contains(login, field) })
+		return forbidden(fields, "of an admin can be changed by admins only")
+	}
 	return nil
+}
+
+func forbidden(fields []string, message string) error {
+	if len(fields) == 0 {
+		return nil
+	}
+	refused := &Error{Code: Forbidden, Detail: "Some fields are not yours to change."}
+	for _, field := range fields[:min(len(fields), maxViolations)] {
+		refused.Violations = append(refused.Violations, Violation{field, message})
+	}
+	return refused
+}
+
+// changed returns the fields that a patch gives other values than they have, or may: those whose values are not
+// known. What can't be written at all, or is no field, is not for access to refuse.
+func changed(current Entry, patch Patch) []string {
+	var fields []string
+	for i := range current.Kind.Fields {
+		f := &current.Kind.Fields[i]
+		if values, sent := patch.Set[f.Name]; sent && !f.ReadOnly && (f.WriteOnly || !SameValues(values, current.At(i))) {
+			fields = append(fields, f.Name)
+		}
+	}
+	return fields
+}
+
+// isCalled reports whether the caller's own entry has this name.
+func (c Caller) isCalled(name string) bool { return strings.EqualFold(name, c.Name) }
+
+// joined reports whether the caller is in a group.
+func (g *Guarded) joined(caller Caller, group Entry) bool {
+	return slices.ContainsFunc(caller.Groups, g.protection.is(group.DN()))
 }

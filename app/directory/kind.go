@@ -32,6 +32,13 @@ const (
 	FieldMemberOfs     = "memberOfs"
 	FieldMembers       = "members"
 	FieldUserPassword  = "userPassword"
+	FieldSSHPublicKeys = "sshPublicKeys"
+)
+
+// Names of the fields of a password change.
+const (
+	FieldCurrentPassword = "currentPassword"
+	FieldNewPassword     = "newPassword"
 )
 
 // Names of the kinds, as they stand in URLs and references.

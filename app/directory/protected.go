@@ -7,12 +7,28 @@ import (
 
 // Protection says what must not be lost.
 type Protection struct {
-	// AdminGroup is the DN of the group whose members are admins.
+	// AdminGroup is the DN of the group whose members are admins, those of the groups in it included.
 	AdminGroup string
 	// Entries are DNs of more entries that can't be deleted.
 	Entries []string
 	// SameDN reports whether two DNs name the same entry.
 	SameDN func(a, b string) bool
+	// Groups is [Accounts.Groups].
+	Groups func(ctx context.Context, dn string) ([]string, error)
+}
+
+// is returns a function that reports whether a DN names the same entry as this one.
+func (p Protection) is(dn string) func(string) bool {
+	return func(other string) bool { return dn != "" && other != "" && p.SameDN(dn, other) }
+}
+
+// governs reports whether an entry is in the admin group, directly or through other groups.
+func (p Protection) governs(ctx context.Context, dn string) (bool, error) {
+	if p.AdminGroup == "" {
+		return false, nil
+	}
+	groups, err := p.Groups(AsService(ctx), dn)
+	return slices.ContainsFunc(groups, p.is(p.AdminGroup)), err
 }
 
 // Protected is a Directory that keeps its protected entries, and an unlocked member in the admin group.
@@ -47,7 +63,7 @@ func (p *Protected) Update(ctx context.Context, kind *Kind, name string, conditi
 		if err != nil {
 			return Patch{}, err
 		}
-		lost, err := p.loss(ctx, current, patch)
+		lost, err := p.loss(AsService(ctx), current, patch)
 		if err != nil || len(lost.gone) == 0 && !lost.locks {
 			return patch, err
 		}
@@ -61,12 +77,12 @@ func (p *Protected) Update(ctx context.Context, kind *Kind, name string, conditi
 		if len(lost.gone) == 0 {
 			return patch, nil
 		}
-		return patch, p.oneUnlocked(ctx, lost.left)
+		return patch, p.oneUnlocked(AsService(ctx), lost)
 	})
 	if err != nil || undo == nil {
 		return entry, err
 	}
-	err = p.verify(ctx, entry, undo)
+	err = p.verify(AsService(ctx), entry, undo)
 	if more && Is(err, LastAdmin) {
 		err = &Error{Code: LastAdmin, Detail: "What would have taken the last admin away was undone. The other fields have changed."}
 	}
@@ -76,7 +92,7 @@ func (p *Protected) Update(ctx context.Context, kind *Kind, name string, conditi
 	return entry, nil
 }
 
-// RemoveValue refuses to remove the last admin from the admin group.
+// RemoveValue refuses to remove the last admin from the admin group, or from a group in it.
 func (p *Protected) RemoveValue(ctx context.Context, kind *Kind, name, field, value string, condition Condition) error {
 	if kind.Name != KindGroups || field != FieldMembers {
 		return p.Directory.RemoveValue(ctx, kind, name, field, value, condition)
@@ -85,16 +101,23 @@ func (p *Protected) RemoveValue(ctx context.Context, kind *Kind, name, field, va
 	if err != nil {
 		return err
 	}
-	if !p.same(group.DN(), p.protection.AdminGroup) || !slices.ContainsFunc(group.Values(field), p.is(value)) {
+	if !slices.ContainsFunc(group.Values(field), p.protection.is(value)) {
 		return p.Directory.RemoveValue(ctx, kind, name, field, value, condition)
 	}
+	if governs, err := p.governing(ctx, group); err != nil || !governs {
+		if err == nil {
+			err = p.Directory.RemoveValue(ctx, kind, name, field, value, condition)
+		}
+		return err
+	}
 	_, err = p.Update(ctx, kind, name, condition, func(current Entry) (Patch, error) {
-		return Patch{Set: map[string][]string{field: without(current.Values(field), p.is(value))}}, nil
+		return Patch{Set: map[string][]string{field: without(current.Values(field), p.protection.is(value))}}, nil
 	})
 	return err
 }
 
-// Delete refuses to delete protected entries and the last admin. An admin leaves the admin group first.
+// Delete refuses to delete protected entries and the last admin. Whoever makes or is an admin leaves the groups
+// that do so first.
 func (p *Protected) Delete(ctx context.Context, kind *Kind, name string, condition Condition) error {
 	entry, err := p.Get(ctx, kind, name)
 	if Is(err, NotFound) {
@@ -103,91 +126,170 @@ func (p *Protected) Delete(ctx context.Context, kind *Kind, name string, conditi
 	if err != nil {
 		return err
 	}
-	if p.is(entry.DN())(p.protection.AdminGroup) || slices.ContainsFunc(p.protection.Entries, p.is(entry.DN())) {
+	is := p.protection.is(entry.DN())
+	if is(p.protection.AdminGroup) || slices.ContainsFunc(p.protection.Entries, is) {
 		return &Error{Code: ProtectedEntry}
 	}
-	if kind.Name != KindUsers {
-		return p.Directory.Delete(ctx, kind, name, condition)
-	}
-	group, err := p.admins(ctx)
+	groups, err := p.governors(AsService(ctx), entry)
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(group.Values(FieldMembers), p.is(entry.DN())) {
+	if len(groups) == 0 {
 		return p.Directory.Delete(ctx, kind, name, condition)
 	}
 	if err := condition.Check(entry); err != nil {
 		return err
 	}
-	if err := p.RemoveValue(ctx, group.Kind, group.Name(), FieldMembers, entry.DN(), Condition{}); err != nil {
-		return err
+	var left []Entry
+	for _, group := range groups {
+		if err = p.RemoveValue(AsService(ctx), group.Kind, group.Name(), FieldMembers, entry.DN(), Condition{}); err != nil {
+			break
+		}
+		left = append(left, group)
 	}
-	err = p.Directory.Delete(ctx, kind, name, condition)
+	if err == nil {
+		err = p.Directory.Delete(ctx, kind, name, condition)
+	}
 	if err != nil && !Is(err, NotFound) && !Is(err, OutcomeUnknown) {
-		if undone := p.AddValue(context.WithoutCancel(ctx), group.Kind, group.Name(), FieldMembers, entry.DN(), Condition{}); undone != nil {
-			return &Error{Code: OutcomeUnknown, Detail: "The user was removed from the admin group but not deleted.", Cause: undone}
+		for _, group := range left {
+			if undone := p.AddValue(AsService(context.WithoutCancel(ctx)), group.Kind, group.Name(), FieldMembers, entry.DN(), Condition{}); undone != nil {
+				return &Error{Code: OutcomeUnknown, Detail: "The entry was removed from groups that make admins but not deleted.", Cause: undone}
+			}
 		}
 	}
 	return err
 }
 
-// loss is what a patch takes away from the admin group.
+// governing reports whether a group is the admin group, or in it.
+func (p *Protected) governing(ctx context.Context, group Entry) (bool, error) {
+	if p.protection.is(group.DN())(p.protection.AdminGroup) {
+		return true, nil
+	}
+	return p.protection.governs(ctx, group.DN())
+}
+
+// governors returns the groups that have an entry as a direct member and make it an admin, or admins of its members.
+func (p *Protected) governors(ctx context.Context, entry Entry) ([]Entry, error) {
+	if p.protection.AdminGroup == "" || entry.Kind.Name == KindHosts {
+		return nil, nil
+	}
+	groups, err := p.protection.Groups(ctx, entry.DN())
+	if err != nil || !slices.ContainsFunc(groups, p.protection.is(p.protection.AdminGroup)) {
+		return nil, err
+	}
+	var all []Entry
+	for _, dn := range groups {
+		group, err := p.Resolve(ctx, dn)
+		if Is(err, NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(group.Values(FieldMembers), p.protection.is(entry.DN())) {
+			continue
+		}
+		governs, err := p.governing(ctx, group)
+		if err != nil {
+			return nil, err
+		}
+		if governs {
+			all = append(all, group)
+		}
+	}
+	return all, nil
+}
+
+// loss is what a patch takes away from the admins.
 type loss struct {
-	// gone are the members that it removes or locks, left the members that there are then.
-	gone, left []string
-	// locks tells that it locks a user, who may become a member meanwhile.
+	// gone are the members that it removes from group, or the user that it locks.
+	gone []string
+	// group is the DN of the group that it changes, "" for none; left are its members then.
+	group string
+	left  []string
+	// locks tells that it locks a user, who may become an admin meanwhile.
 	locks bool
 }
 
-// loss returns what the patch takes away from the admin group.
+// loss returns what the patch takes away from the admins.
 func (p *Protected) loss(ctx context.Context, current Entry, patch Patch) (loss, error) {
 	switch current.Kind.Name {
 	case KindGroups:
 		members, sent := patch.Set[FieldMembers]
-		if !sent || !p.same(current.DN(), p.protection.AdminGroup) {
+		gone := without(current.Values(FieldMembers), p.among(members))
+		if !sent || len(gone) == 0 {
 			return loss{}, nil
 		}
-		return loss{gone: without(current.Values(FieldMembers), p.among(members)), left: members}, nil
+		if governs, err := p.governing(ctx, current); err != nil || !governs {
+			return loss{}, err
+		}
+		return loss{gone: gone, group: current.DN(), left: members}, nil
 	case KindUsers:
 		password, sent := patch.Set[FieldUserPassword]
 		locks := slices.Equal(patch.Set[FieldAccountLocked], []string{True})
 		if !locks && (!sent || len(password) > 0) {
 			return loss{}, nil
 		}
-		group, err := p.admins(ctx)
-		if err != nil || !slices.ContainsFunc(group.Values(FieldMembers), p.is(current.DN())) {
+		if governs, err := p.protection.governs(ctx, current.DN()); err != nil || !governs {
 			return loss{locks: locks}, err
 		}
-		return loss{gone: []string{current.DN()}, left: without(group.Values(FieldMembers), p.is(current.DN())), locks: locks}, nil
+		return loss{gone: []string{current.DN()}, locks: locks}, nil
 	}
 	return loss{}, nil
 }
 
-// oneUnlocked returns last-admin unless one of the members is a user who can log in.
-func (p *Protected) oneUnlocked(ctx context.Context, members []string) error {
-	for _, dn := range members {
+// oneUnlocked returns last-admin unless there is an unlocked user in the admin group, directly or through other
+// groups, once a loss has come true.
+func (p *Protected) oneUnlocked(ctx context.Context, lost loss) error {
+	var seen []string
+	isLost := p.among(lost.gone)
+	var search func(dn string) (bool, error)
+	search = func(dn string) (bool, error) {
+		if slices.ContainsFunc(seen, p.protection.is(dn)) {
+			return false, nil
+		}
+		seen = append(seen, dn)
 		member, err := p.Resolve(ctx, dn)
-		if Is(err, NotFound) {
-			continue
+		switch {
+		case Is(err, NotFound):
+			return false, nil
+		case err != nil:
+			return false, err
+		case member.Kind.Name == KindUsers:
+			return !member.Locked() && (lost.group != "" || !isLost(member.DN())), nil
+		case member.Kind.Name != KindGroups:
+			return false, nil
 		}
-		if err != nil {
-			return err
+		members := member.Values(FieldMembers)
+		if p.protection.is(member.DN())(lost.group) {
+			members = lost.left
 		}
-		if member.Kind.Name == KindUsers && !member.Locked() {
-			return nil
+		for _, dn := range members {
+			if found, err := search(dn); found || err != nil {
+				return found, err
+			}
 		}
+		return false, nil
 	}
-	return &Error{Code: LastAdmin}
+	found, err := search(p.protection.AdminGroup)
+	if err == nil && !found {
+		err = &Error{Code: LastAdmin}
+	}
+	return err
 }
 
 // verify looks again after an entry was changed so that an admin may have gone, and undoes it where none is left.
 func (p *Protected) verify(ctx context.Context, changed Entry, undo func(context.Context) error) error {
-	group, err := p.admins(ctx)
-	if err == nil && changed.Kind.Name == KindUsers && !slices.ContainsFunc(group.Values(FieldMembers), p.is(changed.DN())) {
-		return nil // no admin after all
+	var err error
+	if changed.Kind.Name == KindUsers {
+		governs, failed := p.protection.governs(ctx, changed.DN())
+		if failed == nil && !governs {
+			return nil // no admin after all
+		}
+		err = failed
 	}
 	if err == nil {
-		err = p.oneUnlocked(ctx, group.Values(FieldMembers))
+		err = p.oneUnlocked(ctx, loss{})
 	}
 	if err == nil {
 		return nil
@@ -214,18 +316,6 @@ func (p *Protected) giveBack(ctx context.Context, entry Entry, gone []string) er
 	return nil
 }
 
-// admins reads the admin group, the zero Entry where there is none.
-func (p *Protected) admins(ctx context.Context) (Entry, error) {
-	if p.protection.AdminGroup == "" {
-		return Entry{}, nil
-	}
-	group, err := p.Resolve(ctx, p.protection.AdminGroup)
-	if Is(err, NotFound) {
-		return Entry{}, nil
-	}
-	return group, err
-}
-
 func (p *Protected) hold(ctx context.Context) error {
 	select {
 	case p.weakening <- struct{}{}:
@@ -235,16 +325,9 @@ func (p *Protected) hold(ctx context.Context) error {
 	}
 }
 
-func (p *Protected) same(a, b string) bool { return b != "" && p.protection.SameDN(a, b) }
-
-// is returns a function that reports whether a DN names the same entry as this one.
-func (p *Protected) is(dn string) func(string) bool {
-	return func(other string) bool { return p.same(dn, other) }
-}
-
 // among returns a function that reports whether a DN names the same entry as one of these.
 func (p *Protected) among(dns []string) func(string) bool {
-	return func(other string) bool { return slices.ContainsFunc(dns, p.is(other)) }
+	return func(other string) bool { return slices.ContainsFunc(dns, p.protection.is(other)) }
 }
 
 func without(dns []string, unwanted func(string) bool) []string {

@@ -2,6 +2,7 @@ package ldapdir
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,6 +20,8 @@ const (
 // features is what the server can do.
 type features struct {
 	assertion, postRead, passwordPolicy bool
+	// passwordModify is the extended operation that changes a password.
+	passwordModify bool
 	// lockout is how long a lock after failed logins holds; 0 is until an admin ends it.
 	lockout time.Duration
 }
@@ -26,7 +29,7 @@ type features struct {
 // readFeatures reads the root DSE and, where one is named, the password policy.
 func readFeatures(l *ldap.Conn, policyDN string) (*features, error) {
 	result, err := l.Search(ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
-		"(objectClass=*)", []string{"supportedControl"}, nil))
+		"(objectClass=*)", []string{"supportedControl", "supportedExtension"}, nil))
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +45,7 @@ func readFeatures(l *ldap.Conn, policyDN string) (*features, error) {
 				f.passwordPolicy = true
 			}
 		}
+		f.passwordModify = slices.Contains(root.GetAttributeValues("supportedExtension"), oidPasswordModify)
 	}
 	if policyDN == "" {
 		return f, nil
@@ -135,7 +139,7 @@ func postReadEntry(controls []ldap.Control) (*ldap.Entry, error) {
 }
 
 // policyRefusals are the reasons that a password policy gives, by their number in the response control.
-var policyRefusals = map[int8]string{
+var policyRefusals = map[byte]string{
 	3: "may not be changed by the policy",
 	4: "may be changed only with the old password",
 	5: "is too simple for the policy",
@@ -145,18 +149,24 @@ var policyRefusals = map[int8]string{
 	9: "is too long for the policy",
 }
 
-// policyRefusal returns why the policy refused a password, or "" where it was not the policy.
+// policyRefusal returns why the policy refused a password, or "" where it was not the policy. go-ldap takes the
+// response control for malformed where the reason is a newer one.
 func policyRefusal(err *ldap.Error) string {
 	if err.Packet == nil || len(err.Packet.Children) < 3 {
 		return ""
 	}
 	for _, child := range err.Packet.Children[2].Children {
-		decoded, decodeErr := ldap.DecodeControl(child)
+		if len(child.Children) < 2 || child.Children[0].Data.String() != oidPasswordPolicy {
+			continue
+		}
+		response, decodeErr := ber.DecodePacketErr(child.Children[len(child.Children)-1].Data.Bytes())
 		if decodeErr != nil {
 			continue
 		}
-		if policy, ok := decoded.(*ldap.ControlBeheraPasswordPolicy); ok {
-			return policyRefusals[policy.Error]
+		for _, part := range response.Children {
+			if reason := part.Data.Bytes(); part.ClassType == ber.ClassContext && part.Tag == 1 && len(reason) == 1 {
+				return policyRefusals[reason[0]]
+			}
 		}
 	}
 	return ""

@@ -367,7 +367,7 @@ func TestFactsOfPasswords(t *testing.T) {
 func TestFactsOfStoredPasswords(t *testing.T) {
 	rights := func(level string) func(string) string {
 		return func(conf string) string {
-			return strings.Replace(conf, "=w\n\tby self =xw", level+"\n\tby self =xw", 1)
+			return strings.Replace(conf, "=cw\n\tby self =xw", level+"\n\tby self =xw", 1)
 		}
 	}
 	const hashed = "{ARGON2}$argon2i$"

@@ -40,6 +40,8 @@ type Options struct {
 	PasswordPolicy string
 	// HashesPasswords tells that the server hashes a userPassword that it is given.
 	HashesPasswords bool
+	// Decoy is the DN of an entry that nobody can log in as, but that takes as long to refuse as anybody's; "" for none.
+	Decoy string
 	// LoginField names the user's field that a login name is a value of.
 	LoginField string
 	// Mappings are the kinds.

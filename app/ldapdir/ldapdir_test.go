@@ -10,9 +10,10 @@ import (
 
 func contract(t *testing.T) directorytest.Fixture {
 	server := ldapdirtest.Start(t, slapd.Options{})
+	d := ldapdirtest.Open(t, ldapdirtest.Options(server))
 	return directorytest.Fixture{
-		Directory: ldapdirtest.Open(t, ldapdirtest.Options(server)),
-		Users:     ldapdirtest.Users, Groups: ldapdirtest.Groups, Hosts: ldapdirtest.Hosts,
+		Directory: d, Accounts: d,
+		Users: ldapdirtest.Users, Groups: ldapdirtest.Groups, Hosts: ldapdirtest.Hosts,
 	}
 }
 

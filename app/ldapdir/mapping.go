@@ -64,7 +64,7 @@ var attributes = map[string]Attribute{
 	"preferredLanguage":          {Type: "preferredLanguage"},
 	directory.FieldUserPassword:  {Type: "userPassword"},
 	directory.FieldAccountLocked: {Type: attrLockedTime},
-	"sshPublicKeys":              {Type: "sshPublicKey", ObjectClass: "ldapPublicKey"},
+	directory.FieldSSHPublicKeys: {Type: "sshPublicKey", ObjectClass: "ldapPublicKey"},
 	directory.FieldMemberOfs:     {Type: "memberOf"},
 	directory.FieldMembers:       {Type: "member"},
 	"owners":                     {Type: "owner"},
@@ -316,9 +316,14 @@ func foldedDN(dn string) string {
 	for _, rdn := range parsed.RDNs {
 		for _, part := range rdn.Attributes {
 			part.Type = strings.ToLower(part.Type)
-			part.Value = strings.ToLower(strings.Join(strings.Fields(norm.NFKC.String(part.Value)), " "))
+			part.Value = Fold(part.Value)
 		}
 		slices.SortFunc(rdn.Attributes, func(a, b *ldap.AttributeTypeAndValue) int { return strings.Compare(a.Type, b.Type) })
 	}
 	return parsed.String()
+}
+
+// Fold returns what two values have in common that the directory takes for the same (RFC 4518).
+func Fold(value string) string {
+	return strings.ToLower(strings.Join(strings.Fields(norm.NFKC.String(value)), " "))
 }

@@ -156,7 +156,8 @@ var (
 		return nil
 	}}
 	login = call{"login", func(f *fixture, ctx context.Context) error {
-		return f.Authenticate(ctx, "cn=alice,ou=people,"+f.server.Suffix(), password)
+		_, err := f.Authenticate(ctx, "cn=alice,ou=people,"+f.server.Suffix(), password)
+		return err
 	}}
 )
 

@@ -16,7 +16,7 @@ import (
 const maxAttempts = 24
 
 // Create implements [directory.Directory]: references to the name that are left over are removed, the entry is
-// added and read.
+// added and read. A password goes with it only where the server hashes it, and else by an operation of its own.
 func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch directory.Patch) (directory.Entry, error) {
 	m := d.of(kind.Name)
 	server, err := d.pool.server(ctx)
@@ -36,7 +36,12 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 	if err != nil {
 		return directory.Entry{}, err
 	}
-	if server.passwordPolicy && len(patch.Set[directory.FieldUserPassword]) > 0 {
+	password := strings.Join(patch.Set[directory.FieldUserPassword], "")
+	later := password != "" && !d.options.HashesPasswords
+	if later && !server.passwordModify {
+		return directory.Entry{}, lacks("the operation that sets a password", oidPasswordModify)
+	}
+	if server.passwordPolicy && password != "" {
 		add.Controls = append(add.Controls, ldap.NewControlBeheraPasswordPolicy())
 	}
 	free, err := d.sweep(ctx, add.DN)
@@ -53,6 +58,11 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 	}
 	if err != nil {
 		return directory.Entry{}, d.taken(ctx, m, add.DN, patch, d.writeFault(err, m))
+	}
+	if later {
+		if err := d.firstPassword(ctx, m, server, add.DN, password); err != nil {
+			return directory.Entry{}, err
+		}
 	}
 	found, err := d.findOne(ctx, m, m.search(add.DN, ldap.ScopeBaseObject, m.Filter, m.request), add.DN)
 	if directory.Is(err, directory.NotFound) {
@@ -86,10 +96,8 @@ func (d *Directory) addition(m *mapping, server *features, patch directory.Patch
 				add.Attribute(attrEndTime, []string{ourEnd("")})
 			}
 			continue
-		case field.Name == directory.FieldUserPassword && len(values) > 0:
-			if err := d.mayStorePassword(); err != nil {
-				return nil, err
-			}
+		case field.Name == directory.FieldUserPassword && !d.options.HashesPasswords:
+			continue
 		case field.Name == directory.FieldMembers && len(values) == 0 && m.Placeholder != "":
 			values = []string{m.Placeholder}
 		}
@@ -383,7 +391,8 @@ func (d *Directory) mayStorePassword() error {
 		return nil
 	}
 	return &directory.Error{Code: directory.UnsupportedByDirectory,
-		Detail: "The directory server is not configured as hashing passwords (ldap.hashes_passwords), and they are not stored in clear."}
+		Detail: "The directory server is not configured as hashing passwords (ldap.hashes_passwords), and they are not stored in clear. " +
+			"Set it by PUT /users/{name}/password."}
 }
 
 // replaceShown returns the values with the shown one replaced in its place, or left out.

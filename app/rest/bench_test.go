@@ -23,6 +23,8 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 
+	"rollcall/app/auth"
+	"rollcall/app/client"
 	"rollcall/app/ldapdir/ldapdirtest"
 	"rollcall/app/slapd"
 	"rollcall/deploy/openldap"
@@ -50,19 +52,22 @@ func TestBench(t *testing.T) {
 	fmt.Fprintf(table, "\n%d users, %d at a time, %d cores, medians of %d\n", benchUsers, benchConcurrency, runtime.NumCPU(), benchRuns)
 	fmt.Fprintln(table, "\tRollcall/s\tgo-ldap loop/s\tratio\t")
 	for _, work := range []struct {
-		name     string
-		rollcall func(h *httpConn, i int64) error
-		bareLDAP func(l *ldapLoop, i int64) error
+		name, authorization string
+		rollcall            func(h *httpConn, i int64) error
+		bareLDAP            func(l *ldapLoop, i int64) error
 	}{
-		{"read by name",
+		{"read by name", basic,
 			func(h *httpConn, i int64) error { return h.do("GET", "/users/"+name(i), "", 200) },
 			func(l *ldapLoop, i int64) error { return l.read(name(i)) }},
-		{"replace one field",
+		{"read by name, with a token", "Bearer " + tokenFor(t, address),
+			func(h *httpConn, i int64) error { return h.do("GET", "/users/"+name(i), "", 200) },
+			func(l *ldapLoop, i int64) error { return l.read(name(i)) }},
+		{"replace one field", basic,
 			func(h *httpConn, i int64) error {
 				return h.do("PATCH", "/users/"+name(i), `{"title":"`+strconv.FormatInt(i, 10)+`"}`, 200)
 			},
 			func(l *ldapLoop, i int64) error { return l.replace(name(i), strconv.FormatInt(i, 10)) }},
-		{"create",
+		{"create", basic,
 			func(h *httpConn, _ int64) error {
 				n := fresh()
 				return h.do("POST", "/users", `{"cn":"`+n+`","sn":"Bench","mail":"`+n+`@example.org"}`, 201)
@@ -73,7 +78,7 @@ func TestBench(t *testing.T) {
 			var rollcall, bare []float64
 			for range benchRuns {
 				rollcall = append(rollcall, perSecond(t, func() func(int64) error {
-					h := dialHTTP(t, address)
+					h := dialHTTP(t, address, work.authorization)
 					return func(i int64) error { return work.rollcall(h, i) }
 				}))
 				bare = append(bare, perSecond(t, func() func(int64) error {
@@ -89,6 +94,20 @@ func TestBench(t *testing.T) {
 	if err := table.Flush(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// basic is the admin's login.
+var basic = "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:admin"))
+
+// tokenFor returns a token for the admin.
+func tokenFor(t *testing.T, address string) string {
+	t.Helper()
+	var login session
+	c := &client.Client{URL: "http://" + address}
+	if _, err := c.Call(t.Context(), "POST", "/login", object{"username": "admin", "password": "admin"}, &login); err != nil {
+		t.Fatal(err)
+	}
+	return login.AccessToken
 }
 
 // perSecond runs as many workers as benchConcurrency for benchTime and returns how often they succeeded in a second.
@@ -133,10 +152,18 @@ func startRollcall(t *testing.T, server *slapd.Server) string {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
+	key, err := auth.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyFile := filepath.Join(dir, "token.key")
+	if err := os.WriteFile(keyFile, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.CommandContext(t.Context(), binary, "serve")
 	cmd.Env = []string{"ROLLCALL_SERVER_LISTEN=" + address, "ROLLCALL_LDAP_URL=" + server.URL(), "ROLLCALL_LDAP_BASE_DN=" + server.Suffix(),
 		"ROLLCALL_LDAP_BIND_DN=" + server.ServiceDN(), "ROLLCALL_LDAP_BIND_PASSWORD=" + server.ServicePassword(),
-		"ROLLCALL_AUTH_ADMIN_GROUP=" + adminGroup, "ROLLCALL_LOG_FILE=" + filepath.Join(dir, "log")}
+		"ROLLCALL_AUTH_ADMIN_GROUP=" + adminGroup, "ROLLCALL_AUTH_TOKEN_KEYS=" + keyFile, "ROLLCALL_LOG_FILE=" + filepath.Join(dir, "log")}
 	cmd.Stderr = os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	if err := cmd.Start(); err != nil {
@@ -232,15 +259,14 @@ type httpConn struct {
 	buffer []byte
 }
 
-func dialHTTP(t *testing.T, address string) *httpConn {
+func dialHTTP(t *testing.T, address, authorization string) *httpConn {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	login := base64.StdEncoding.EncodeToString([]byte("admin:admin"))
-	return &httpConn{Conn: conn, reader: bufio.NewReader(conn), head: " HTTP/1.1\r\nHost: " + address + "\r\nAuthorization: Basic " + login + "\r\n"}
+	return &httpConn{Conn: conn, reader: bufio.NewReader(conn), head: " HTTP/1.1\r\nHost: " + address + "\r\nAuthorization: " + authorization + "\r\n"}
 }
 
 // do sends a request and reads the answer, which must have this status.

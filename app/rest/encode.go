@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"mime"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 
@@ -19,7 +18,7 @@ func appendEntry(b []byte, entry directory.Entry) []byte {
 	for i := range entry.Kind.Fields {
 		field := &entry.Kind.Fields[i]
 		values := entry.At(i)
-		if field.WriteOnly || len(values) == 0 && !field.List {
+		if field.WriteOnly || len(values) == 0 && (!field.List || entry.HiddenAt(i)) {
 			continue
 		}
 		if !first {
@@ -113,14 +112,8 @@ func acceptsJSON(r *http.Request) error {
 
 // url returns the address of a path of the API as the client reaches it. Trusted proxies say how that is.
 func (a *api) url(r *http.Request, path string) string {
-	scheme, host, prefix := "http", r.Host, ""
-	if r.TLS != nil {
-		scheme = "https"
-	}
+	scheme, host, prefix := a.scheme(r), r.Host, ""
 	if a.trusts(r) {
-		if proto := firstOf(r, "X-Forwarded-Proto"); proto == "http" || proto == "https" {
-			scheme = proto
-		}
 		if forwarded := firstOf(r, "X-Forwarded-Host"); isHost(forwarded) {
 			host = forwarded
 		}
@@ -143,16 +136,8 @@ func isHost(s string) bool {
 
 // trusts reports whether the request comes from a trusted proxy.
 func (a *api) trusts(r *http.Request) bool {
-	remote, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return false
-	}
-	for _, proxies := range a.TrustedProxies {
-		if proxies.Contains(remote.Addr().Unmap()) {
-			return true
-		}
-	}
-	return false
+	address, ok := peer(r)
+	return ok && a.isProxy(address)
 }
 
 func firstOf(r *http.Request, header string) string {

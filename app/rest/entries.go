@@ -93,7 +93,7 @@ func (e entries) list(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (e entries) create(w http.ResponseWriter, r *http.Request) error {
-	patch, err := e.patchFrom(w, r, typeJSON)
+	patch, err := e.patchFrom(w, r, e.kind, typeJSON)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (e entries) put(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	patch, err := e.patchFrom(w, r, typeJSON)
+	patch, err := e.patchFrom(w, r, e.kind, typeJSON)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (e entries) patch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	patch, err := e.patchFrom(w, r, typeMergePatch, typeJSON)
+	patch, err := e.patchFrom(w, r, e.kind, typeMergePatch, typeJSON)
 	if err != nil {
 		return err
 	}
@@ -215,6 +215,9 @@ func (e entries) members(w http.ResponseWriter, r *http.Request) error {
 	group, err := e.Directory.Get(r.Context(), e.kind, name)
 	if err != nil {
 		return err
+	}
+	if group.Hides(directory.FieldMembers) {
+		return &directory.Error{Code: directory.Forbidden}
 	}
 	w.Header().Set("ETag", etag(group))
 	if unmodified(r, group) {
@@ -271,7 +274,7 @@ func (e entries) answerCreated(w http.ResponseWriter, r *http.Request, entry dir
 }
 
 // patchFrom reads the request's body, which must be of one of the types.
-func (e entries) patchFrom(w http.ResponseWriter, r *http.Request, types ...string) (directory.Patch, error) {
+func (a *api) patchFrom(w http.ResponseWriter, r *http.Request, kind *directory.Kind, types ...string) (directory.Patch, error) {
 	if err := acceptsJSON(r); err != nil {
 		return directory.Patch{}, err
 	}
@@ -285,7 +288,7 @@ func (e entries) patchFrom(w http.ResponseWriter, r *http.Request, types ...stri
 		w.Header().Set(header, strings.Join(types, ", "))
 		return directory.Patch{}, &directory.Error{Code: directory.UnsupportedMediaType}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, e.MaxBodyBytes))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.MaxBodyBytes))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return directory.Patch{}, &directory.Error{Code: directory.BodyTooLarge}
 	}
@@ -295,7 +298,7 @@ func (e entries) patchFrom(w http.ResponseWriter, r *http.Request, types ...stri
 	if err != nil {
 		return directory.Patch{}, &directory.Error{Code: directory.BadRequest, Detail: "The body could not be read to its end.", Cause: err}
 	}
-	return decodePatch(body, e.kind)
+	return decodePatch(body, kind)
 }
 
 // variable returns a part of the path. The router leaves it escaped, so that a name may contain a slash.

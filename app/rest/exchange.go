@@ -12,6 +12,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"rollcall/app/auth"
 	"rollcall/app/directory"
 )
 
@@ -40,8 +41,7 @@ func (a *api) observed(next http.Handler) http.Handler {
 		begun := time.Now()
 		x := &exchange{id: requestID(r)}
 		w.Header().Set("X-Request-Id", x.id)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
+		a.protect(w.Header(), r)
 		answer := &answer{ResponseWriter: w}
 		ctx := directory.WithUsage(context.WithValue(r.Context(), exchangeKey{}, x), &x.usage)
 		defer func() { a.log(r, x, answer, time.Since(begun)) }()
@@ -147,20 +147,32 @@ func (a *api) bounded(next handler) handler {
 	}
 }
 
-// authenticated finds out who is calling, by HTTP Basic (RFC 7617).
+// authenticated finds out who is calling, by a bearer token (RFC 6750) or HTTP Basic (RFC 7617).
 func (a *api) authenticated(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		login, password, ok := r.BasicAuth()
+		credentials, ok := credentialsOf(r)
 		if !ok {
 			return &directory.Error{Code: directory.CredentialsRequired}
 		}
-		caller, err := a.Authenticate(r.Context(), login, password)
+		credentials.Address = a.address(r)
+		caller, err := a.Authenticate(r.Context(), credentials)
 		if err != nil {
 			return err
 		}
-		exchangeOf(r).caller = caller.Login
+		x := exchangeOf(r)
+		x.caller, caller.Address, caller.RequestID = caller.Login, credentials.Address, x.id
 		return next(w, r.WithContext(directory.WithCaller(r.Context(), caller)))
 	}
+}
+
+// credentialsOf returns what the Authorization header holds, if it is anything that is understood.
+func credentialsOf(r *http.Request) (auth.Credentials, bool) {
+	if login, password, ok := r.BasicAuth(); ok {
+		return auth.Credentials{Login: login, Password: password}, true
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	token = strings.TrimSpace(token)
+	return auth.Credentials{Token: token}, strings.EqualFold(scheme, "Bearer") && token != ""
 }
 
 // requestID returns the client's X-Request-Id where it is fit to be logged, else a new one.

@@ -3,6 +3,7 @@ package rest_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"io"
@@ -29,7 +30,16 @@ import (
 const (
 	adminGroup = "cn=admins,ou=groups," + ldapdirtest.Base
 	adminDN    = "cn=admin,ou=people," + ldapdirtest.Base
+
+	operatorGroup = "cn=operators,ou=groups," + ldapdirtest.Base
+	readerGroup   = "cn=readers,ou=groups," + ldapdirtest.Base
+	sessions      = "ou=sessions," + ldapdirtest.Base
 )
+
+// ownFields are what users may change of themselves.
+var ownFields = []string{"displayName", "givenName", "telephoneNumber", "mobile", "preferredLanguage", "sshPublicKeys"}
+
+var tokenKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
 
 // api is the real thing: the handler over HTTP in front of a slapd with the sample directory.
 type api struct {
@@ -47,6 +57,8 @@ type settings struct {
 	auth auth.Options
 	// between stands between the guards and the directory.
 	between func(directory.Directory) directory.Directory
+	// record is where the audit trail goes; nil for none.
+	record func(directory.Event)
 }
 
 // newAPI starts slapd and an API on it, logged in to as the admin.
@@ -68,7 +80,16 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 	log.SetFormatter(&logrus.JSONFormatter{})
 	s := &settings{
 		ldap: ldapdirtest.Options(server),
-		auth: auth.Options{AdminGroup: adminGroup, Freshness: 10 * time.Second, PasswordMemory: time.Minute},
+		auth: auth.Options{
+			LoginField: "uid", SameDN: ldapdir.SameDN, Fold: ldapdir.Fold, Freshness: 10 * time.Second, PasswordMemory: time.Minute,
+			MaxFailures: 1000, FailureWindow: 1, // the limits have tests of their own
+			Groups: map[directory.Role]string{
+				directory.RoleAdmin: adminGroup, directory.RoleOperator: operatorGroup, directory.RoleReader: readerGroup,
+			},
+			Tokens: auth.TokenOptions{
+				Issuer: "rollcall", Keys: []ed25519.PrivateKey{tokenKey}, AccessLifetime: 10 * time.Minute, RefreshLifetime: 12 * time.Hour,
+			},
+		},
 		rest: rest.Options{
 			Kinds:   []*directory.Kind{ldapdirtest.Users, ldapdirtest.Groups, ldapdirtest.Hosts},
 			Version: "test", RequestTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxBodyBytes: 1 << 20, Log: log,
@@ -78,20 +99,25 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 		f(s)
 	}
 	d := ldapdirtest.Open(t, s.ldap)
-	authenticator := auth.New(d, s.auth)
+	authenticator, err := auth.New(d, d.Sessions(sessions), s.auth)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var inner directory.Directory = authenticator.Watch(d)
 	if s.between != nil {
 		inner = s.between(inner)
 	}
-	protected := directory.NewProtected(inner, directory.Protection{
-		AdminGroup: adminGroup, Entries: []string{adminDN}, SameDN: ldapdir.SameDN,
-	})
-	s.rest.Ready = d.Ready
+	protection := directory.Protection{AdminGroup: adminGroup, Entries: []string{adminDN}, SameDN: ldapdir.SameDN, Groups: d.Groups}
+	s.rest.Ready, s.rest.Logins = d.Ready, authenticator
 	if s.rest.Authenticate == nil {
-		s.rest.Authenticate = authenticator.Basic
+		s.rest.Authenticate = authenticator.Authenticate
 	}
 	if s.rest.Directory == nil {
-		s.rest.Directory = directory.NewGuarded(directory.NewChecked(protected))
+		checked := directory.NewChecked(directory.NewProtected(inner, protection))
+		guarded := directory.NewGuarded(checked, protection, ownFields, "uid")
+		if s.rest.Directory = guarded; s.record != nil {
+			s.rest.Directory = directory.NewAudited(guarded, s.record)
+		}
 	}
 	a.server = httptest.NewServer(rest.New(s.rest))
 	t.Cleanup(a.server.Close)

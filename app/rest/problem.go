@@ -1,12 +1,13 @@
 package rest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"html/template"
+	"math"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/gorilla/mux"
 
@@ -39,10 +40,14 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		detail = code.Remedy
 	}
 	if code.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Basic realm="Rollcall", charset="UTF-8"`)
+		bearer := `Bearer realm="Rollcall"`
+		if code == directory.InvalidToken {
+			bearer += `, error="invalid_token"`
+		}
+		w.Header()["Www-Authenticate"] = []string{`Basic realm="Rollcall", charset="UTF-8"`, bearer}
 	}
-	if code.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(code.RetryAfter.Seconds())))
+	if wait := cmp.Or(refused.RetryAfter, code.RetryAfter); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 	}
 	body, _ := json.Marshal(problem{ // strings and numbers: can't fail
 		Type: a.errorPath(code), Title: code.Title, Status: code.Status, Detail: detail,
@@ -69,7 +74,7 @@ func (a *api) listErrors(w http.ResponseWriter, r *http.Request) error {
 	for _, code := range directory.Catalogue() {
 		rows = append(rows, catalogued{code.Name, code.Status, code.Title, code.Remedy, a.errorPath(code)})
 	}
-	return answerErrors(w, r, rows, rows)
+	return answerPage(w, r, errorsPage, rows, rows)
 }
 
 func (a *api) getError(w http.ResponseWriter, r *http.Request) error {
@@ -77,34 +82,13 @@ func (a *api) getError(w http.ResponseWriter, r *http.Request) error {
 	for _, code := range directory.Catalogue() {
 		if code.Name == name {
 			row := catalogued{code.Name, code.Status, code.Title, code.Remedy, a.errorPath(code)}
-			return answerErrors(w, r, row, []catalogued{row})
+			return answerPage(w, r, errorsPage, row, []catalogued{row})
 		}
 	}
 	return &directory.Error{Code: directory.NotFound, Detail: "There is no such error code. GET /errors lists them."}
 }
 
-// answerErrors answers with a page where a browser asks, else with JSON.
-func answerErrors(w http.ResponseWriter, r *http.Request, document any, rows []catalogued) error {
-	w.Header().Set("Vary", "Accept")
-	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-		return answerJSON(w, r, http.StatusOK, document)
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
-	return errorsPage.Execute(w, rows)
-}
-
-var errorsPage = template.Must(template.New("errors").Parse(`<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Rollcall: errors</title>
-<style>
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif }
-body { max-width: 44rem; margin: 2rem auto; padding: 0 1rem }
-h2 { margin: 2rem 0 0; font-size: 1.1rem }
-p { margin: .2rem 0 }
-</style>
+var errorsPage = template.Must(template.Must(pageHead.Clone()).New("page").Parse(`{{template "head" "errors"}}
 <h1>{{if eq (len .) 1}}{{(index . 0).Title}}{{else}}Errors{{end}}</h1>
 {{range .}}<h2 id="{{.Code}}"><a href="{{.Type}}">{{.Code}}</a> · {{.Status}}</h2>
 <p><strong>{{.Title}}.</strong></p>

@@ -6,14 +6,15 @@ import (
 	"sync"
 	"testing"
 
+	"rollcall/app/auth"
 	"rollcall/app/directory"
 	"rollcall/app/ldapdir/ldapdirtest"
 )
 
 // everybodyIsAdmin lets callers stay admins whatever becomes of the admin group.
 func everybodyIsAdmin(s *settings) {
-	s.rest.Authenticate = func(context.Context, string, string) (directory.Caller, error) {
-		return directory.Caller{Login: "tester", Admin: true}, nil
+	s.rest.Authenticate = func(context.Context, auth.Credentials) (directory.Caller, error) {
+		return directory.Caller{Login: "tester", Roles: []directory.Role{directory.RoleAdmin}}, nil
 	}
 }
 
@@ -45,7 +46,7 @@ var waysOut = []struct {
 }{
 	{"leaving the group", "DELETE", "/groups/admins/members/users/alice", nil},
 	{"leaving the group by another spelling", "DELETE", "/groups/ADMINS/members/users/Alice", nil},
-	{"a PATCH of the members", "PATCH", "/groups/admins", object{"members": []string{"users/bob", "groups/devs"}}},
+	{"a PATCH of the members", "PATCH", "/groups/admins", object{"members": []string{"users/bob", "groups/contractors"}}},
 	{"a lock", "PATCH", "/users/alice", object{"accountLocked": true}},
 	{"a PUT that locks", "PUT", "/users/alice", object{"sn": "x", "accountLocked": true}},
 	{"a password taken away", "PATCH", "/users/alice", object{"userPassword": nil}},
@@ -54,9 +55,9 @@ var waysOut = []struct {
 
 func TestTheLastAdminStays(t *testing.T) {
 	a := newAPI(t, everybodyIsAdmin)
-	// bob is an admin too, but locked, and so is a group.
+	// bob is an admin too, but locked, and so are the members of a group: there are none.
 	a.setAdmins("alice", "bob")
-	a.do("PUT", "/groups/admins/members/groups/devs", nil).want(204)
+	a.do("PUT", "/groups/admins/members/groups/contractors", nil).want(204)
 	a.do("PATCH", "/users/bob", object{"accountLocked": true}).want(200)
 	group, user := a.do("GET", "/groups/admins", nil).want(200), a.do("GET", "/users/alice", nil).want(200)
 	ways := append(slices.Clone(waysOut),
@@ -77,6 +78,36 @@ func TestTheLastAdminStays(t *testing.T) {
 			x.fail("%s: the user has changed: %s", way.name, now.Body)
 		}
 	}
+}
+
+// TestTheLastAdminStaysInAGroupInTheAdminGroup: alice is the only admin, by two groups between her and the admin group.
+func TestTheLastAdminStaysInAGroupInTheAdminGroup(t *testing.T) {
+	a := newAPI(t, everybodyIsAdmin)
+	a.do("POST", "/groups", object{"cn": "inner", "members": []string{"users/alice"}}).want(201)
+	a.do("POST", "/groups", object{"cn": "outer", "members": []string{"groups/inner", "hosts/web1"}}).want(201)
+	a.do("PATCH", "/groups/admins", object{"members": []string{"groups/outer"}}).want(200)
+	a.do("PUT", "/groups/inner/members/groups/outer", nil).want(204) // a cycle
+	for _, way := range []struct {
+		method, path string
+		body         any
+	}{
+		{"DELETE", "/groups/inner/members/users/alice", nil},
+		{"DELETE", "/groups/outer/members/groups/inner", nil},
+		{"DELETE", "/groups/admins/members/groups/outer", nil},
+		{"PATCH", "/groups/inner", object{"members": []string{"groups/outer"}}},
+		{"PUT", "/groups/outer", object{"members": []string{"hosts/web1"}}},
+		{"DELETE", "/groups/inner", nil},
+		{"DELETE", "/groups/outer", nil},
+		{"DELETE", "/users/alice", nil},
+		{"PATCH", "/users/alice", object{"accountLocked": true}},
+	} {
+		a.do(way.method, way.path, way.body).refused(directory.LastAdmin)
+	}
+	a.do("GET", "/groups/inner", nil).want(200).field("members", []string{"cn=alice,ou=people," + ldapdirtest.Base, "cn=outer,ou=groups," + ldapdirtest.Base})
+	a.do("DELETE", "/groups/outer/members/hosts/web1", nil).want(204)
+	a.do("PUT", "/groups/admins/members/users/bob", nil).want(204)
+	a.do("DELETE", "/groups/outer", nil).want(204)
+	a.do("DELETE", "/users/bob", nil).refused(directory.LastAdmin)
 }
 
 func TestAnAdminMayGoWhileAnotherIsLeft(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"github.com/gorilla/mux"
 	"github.com/sirupsen/logrus"
 
+	"rollcall/app/auth"
 	"rollcall/app/directory"
 )
 
@@ -20,16 +21,20 @@ type Options struct {
 	Directory directory.Directory
 	// Kinds are the collections, each at its name.
 	Kinds []*directory.Kind
-	// Authenticate returns the caller with a name and password.
-	Authenticate func(ctx context.Context, login, password string) (directory.Caller, error)
+	// Authenticate returns the caller with these credentials.
+	Authenticate func(ctx context.Context, credentials auth.Credentials) (directory.Caller, error)
+	// Logins gives out tokens.
+	Logins *auth.Authenticator
 	// Ready reports whether the directory server can be reached.
 	Ready func(ctx context.Context) error
 	// Version is the program's.
 	Version string
 	// BasePath is what every path starts with: "", or as "/api".
 	BasePath string
-	// TrustedProxies may say, by X-Forwarded-Proto, -Host and -Prefix, what the client asked for.
+	// TrustedProxies may say, by X-Forwarded-Proto, -Host and -Prefix, what the client asked for, and by -For who it is.
 	TrustedProxies []netip.Prefix
+	// CORSOrigins are the origins whose pages may use the API, each as a browser names it.
+	CORSOrigins []string
 	// RequestTimeout is how long a request may take, but for a list, whose every step has its own time.
 	RequestTimeout time.Duration
 	// WriteTimeout is how long a client may take to read one piece of a list.
@@ -51,7 +56,7 @@ func New(o Options) http.Handler {
 	for path, resource := range a.resources() {
 		router.Handle(o.BasePath+path, a.routed(o.BasePath+path, resource))
 	}
-	return a.observed(a.recovered(router))
+	return a.observed(a.recovered(a.shared(router)))
 }
 
 // resources are all paths and what may be done there.
@@ -62,6 +67,14 @@ func (a *api) resources() map[string]methods {
 		"/readyz":        {http.MethodGet: a.bounded(a.ready)},
 		"/errors":        {http.MethodGet: a.bounded(a.listErrors)},
 		"/errors/{code}": {http.MethodGet: a.bounded(a.getError)},
+
+		"/login":   {http.MethodPost: a.bounded(a.login)},
+		"/refresh": {http.MethodPost: a.bounded(a.refresh)},
+		"/logout":  {http.MethodDelete: a.bounded(a.authenticated(a.logout))},
+		"/me":      {http.MethodGet: a.bounded(a.authenticated(a.me))},
+
+		"/docs/access":           {http.MethodGet: a.bounded(a.access)},
+		"/.well-known/jwks.json": {http.MethodGet: a.bounded(a.keys)},
 	}
 	for _, kind := range a.Kinds {
 		e := entries{a, kind}
@@ -74,6 +87,11 @@ func (a *api) resources() map[string]methods {
 			http.MethodPut:    a.bounded(a.authenticated(e.put)),
 			http.MethodPatch:  a.bounded(a.authenticated(e.patch)),
 			http.MethodDelete: a.bounded(a.authenticated(e.delete)),
+		}
+		if _, ok := kind.Field(directory.FieldUserPassword); ok {
+			resources["/"+kind.Name+"/{name}/password"] = methods{
+				http.MethodPut: a.bounded(a.authenticated(e.putPassword)),
+			}
 		}
 		if _, ok := kind.Field(directory.FieldMembers); ok {
 			resources["/"+kind.Name+"/{name}/members"] = methods{
@@ -90,7 +108,8 @@ func (a *api) resources() map[string]methods {
 
 // index says what this is and where to go.
 func (a *api) index(w http.ResponseWriter, r *http.Request) error {
-	links := map[string]string{"errors": a.url(r, "/errors"), "health": a.url(r, "/healthz"), "readiness": a.url(r, "/readyz")}
+	links := map[string]string{"errors": a.url(r, "/errors"), "health": a.url(r, "/healthz"), "readiness": a.url(r, "/readyz"),
+		"access": a.url(r, "/docs/access"), "me": a.url(r, "/me")}
 	for _, kind := range a.Kinds {
 		links[kind.Name] = a.url(r, "/"+kind.Name)
 	}
@@ -99,7 +118,7 @@ func (a *api) index(w http.ResponseWriter, r *http.Request) error {
 		Version string            `json:"version"`
 		Login   string            `json:"login"`
 		Links   map[string]string `json:"links"`
-	}{"Rollcall", a.Version, "HTTP Basic", links})
+	}{"Rollcall", a.Version, "POST /login, or HTTP Basic", links})
 }
 
 // healthy answers as long as the process does.

@@ -260,7 +260,9 @@ func TestUniqueUnderConcurrency(t *testing.T) {
 func TestHashesPasswords(t *testing.T) {
 	dir := t.TempDir()
 	// Nobody may read a hash; here the service account may.
-	readable := func(conf string) string { return strings.Replace(conf, "=w\n\tby self =xw", "write\n\tby self =xw", 1) }
+	readable := func(conf string) string {
+		return strings.Replace(conf, "=cw\n\tby self =xw", "write\n\tby self =xw", 1)
+	}
 	s := start(t, Options{Dir: dir, Config: readable})
 	conn := service(t, s)
 	user := "cn=new,ou=people," + s.Suffix()

@@ -4,7 +4,9 @@
 package openldap
 
 import (
+	"crypto/rand"
 	_ "embed"
+	"encoding/base64"
 	"fmt"
 	"regexp"
 	"slices"
@@ -91,7 +93,7 @@ func loads(line string) (module string, ok bool) {
 func Schema() string { return schema }
 
 // Base returns the LDIF of the entries that every Rollcall directory begins with: the
-// containers, the service account, the placeholder of empty groups and the password policy.
+// containers, the service account, the decoy, the placeholder of empty groups and the policies.
 // It fails when the suffix is not made of dc= parts.
 func Base(v Values) (string, error) { return Fill(base, v) }
 
@@ -111,9 +113,20 @@ var (
 	unsafe      = regexp.MustCompile(`[[:cntrl:]"\\]`)
 )
 
+// DecoyDN is the entry that takes as long to refuse as a user, and that nobody can log in as.
+func DecoyDN(suffix string) string { return "cn=decoy,ou=services," + suffix }
+
+// decoyHash returns a hash, as slapd's argon2 writes them, that random bytes stand for: nobody has a password of it.
+func decoyHash(cost Argon2) string {
+	random := make([]byte, 16+32)
+	rand.Read(random)
+	salt, sum := base64.RawStdEncoding.EncodeToString(random[:16]), base64.RawStdEncoding.EncodeToString(random[16:])
+	return fmt.Sprintf("{ARGON2}$argon2i$v=19$m=%d,t=%d,p=1$%s$%s", cost.MemoryKiB, cost.Passes, salt, sum)
+}
+
 // Fill replaces the placeholders of a text: ${SUFFIX}, ${DC} (the value of the suffix's first
-// part), ${DIR}, ${SCHEMA_DIR}, ${MODULE_DIR}, ${ARGON2_KIB}, ${ARGON2_PASSES} and
-// ${SERVICE_PASSWORD_HASH}. It fails on an unknown or empty one, and on a value that could
+// part), ${DIR}, ${SCHEMA_DIR}, ${MODULE_DIR}, ${ARGON2_KIB}, ${ARGON2_PASSES},
+// ${SERVICE_PASSWORD_HASH} and ${DECOY_PASSWORD_HASH}, each time another. It fails on an unknown or empty one, and on a value that could
 // break out of its line or its quotes.
 func Fill(text string, v Values) (string, error) {
 	if v.Suffix == "" {
@@ -133,6 +146,7 @@ func Fill(text string, v Values) (string, error) {
 		"${ARGON2_KIB}":            strconv.Itoa(v.Argon2.MemoryKiB),
 		"${ARGON2_PASSES}":         strconv.Itoa(v.Argon2.Passes),
 		"${SERVICE_PASSWORD_HASH}": v.ServicePasswordHash,
+		"${DECOY_PASSWORD_HASH}":   decoyHash(v.Argon2),
 	}
 	if dc := dcSuffix.FindStringSubmatch(v.Suffix); dc != nil {
 		values["${DC}"] = dc[1]

@@ -24,6 +24,24 @@ func TestFillsEveryPlaceholder(t *testing.T) {
 	}
 }
 
+func TestTheDecoyCostsWhatUsersDoAndIsNeverTheSame(t *testing.T) {
+	v := values
+	v.Argon2 = Argon2{MemoryKiB: 64, Passes: 2}
+	hash := regexp.MustCompile(`(?m)^userPassword: (\{ARGON2\}\$argon2i\$v=19\$m=64,t=2,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43})$`)
+	seen := map[string]bool{}
+	for range 2 {
+		base, err := Base(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoys := hash.FindAllStringSubmatch(base, -1)
+		if len(decoys) != 1 || seen[decoys[0][1]] || !strings.Contains(base, "\ndn: "+DecoyDN(DefaultSuffix)+"\n") {
+			t.Fatalf("decoys %q, after %v, in\n%s", decoys, seen, base)
+		}
+		seen[decoys[0][1]] = true
+	}
+}
+
 func TestRefusesWhatBreaksOut(t *testing.T) {
 	for name, change := range map[string]func(*Values){
 		"newline in suffix":        func(v *Values) { v.Suffix = "dc=a\nrootpw x" },

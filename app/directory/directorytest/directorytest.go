@@ -16,9 +16,11 @@ import (
 	"rollcall/app/directory"
 )
 
-// Fixture is an implementation and its kinds. Its directory need not be empty.
+// Fixture is an implementation and its kinds. Its directory need not be empty. It refuses passwords that are shorter
+// than 8 characters.
 type Fixture struct {
 	Directory            directory.Directory
+	Accounts             directory.Accounts
 	Users, Groups, Hosts *directory.Kind
 }
 
@@ -30,10 +32,7 @@ var Names = []string{
 
 // Run runs the contract. open is called once for each rule.
 func Run(t *testing.T, open func(t *testing.T) Fixture) {
-	for _, rule := range []struct {
-		name string
-		test func(t *testing.T, f Fixture)
-	}{
+	runRules(t, open, []rule{
 		{"what is created is what is read", createdIsRead},
 		{"a name is taken once", takenOnce},
 		{"a refused creation takes nothing from whoever has the name", refusedCreationTakesNothing},
@@ -54,7 +53,18 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"a lock holds until it is undone", locks},
 		{"what the server refuses names the field", refusals},
 		{"a context that has ended stops everything", ended},
-	} {
+	})
+	RunPasswords(t, open)
+}
+
+// rule is one sentence of the contract.
+type rule struct {
+	name string
+	test func(t *testing.T, f Fixture)
+}
+
+func runRules(t *testing.T, open func(t *testing.T) Fixture, rules []rule) {
+	for _, rule := range rules {
 		t.Run(rule.name, func(t *testing.T) { rule.test(t, open(t)) })
 	}
 }

@@ -1,0 +1,138 @@
+package ldapdir
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"rollcall/app/directory"
+)
+
+// sessionClass is of the entries that sessions are kept in (RFC 4519 §3.1).
+const sessionClass = "applicationProcess"
+
+const (
+	attrName        = "cn"
+	attrDescription = "description"
+)
+
+// Sessions keeps sessions as entries, each directly below a container: its name is the session's, and its one
+// description what is kept of it. Whoever asks for it, it is the service that reads and writes them.
+type Sessions struct {
+	directory *Directory
+	container string
+}
+
+var _ directory.Sessions = (*Sessions)(nil)
+
+// Sessions returns those below an entry.
+func (d *Directory) Sessions(container string) *Sessions { return &Sessions{d, container} }
+
+func (s *Sessions) dn(id string) string { return attrName + "=" + ldap.EscapeDN(id) + "," + s.container }
+
+// sessionSeparator occurs in no UUID, digest or GeneralizedTime.
+const sessionSeparator = " "
+
+// described is a session as its entry describes it.
+func described(session directory.Session) string {
+	return strings.Join([]string{session.UserID, session.Token, "changed:" + session.PasswordChanged}, sessionSeparator)
+}
+
+// Begin implements [directory.Sessions] by one Add.
+func (s *Sessions) Begin(ctx context.Context, session directory.Session) error {
+	add := ldap.NewAddRequest(s.dn(session.ID), nil)
+	add.Attribute(attrObjectClass, []string{sessionClass})
+	add.Attribute(attrName, []string{session.ID})
+	add.Attribute(attrDescription, []string{described(session)})
+	_, err := do(ctx, s.directory.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Add(add) })
+	if hasCode(err, ldap.LDAPResultNoSuchObject) || hasCode(err, ldap.LDAPResultInsufficientAccessRights) {
+		return &directory.Error{Code: directory.UnsupportedByDirectory, Cause: err,
+			Detail: "The directory has no place for sessions: auth.sessions must name an entry that the service may write below."}
+	}
+	return s.directory.writeFault(err, nil)
+}
+
+// Session implements [directory.Sessions] by one search.
+func (s *Sessions) Session(ctx context.Context, id string) (directory.Session, error) {
+	result, err := s.directory.search(ctx, ldap.NewSearchRequest(s.dn(id), ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
+		"(objectClass="+sessionClass+")", []string{attrDescription}, nil))
+	switch {
+	case hasCode(err, ldap.LDAPResultNoSuchObject), hasCode(err, ldap.LDAPResultInvalidDNSyntax), err == nil && len(result.Entries) != 1:
+		return directory.Session{}, &directory.Error{Code: directory.NotFound, Cause: err}
+	case err != nil:
+		return directory.Session{}, s.directory.fault(err, nil)
+	}
+	parts := strings.Split(result.Entries[0].GetEqualFoldAttributeValue(attrDescription), sessionSeparator)
+	if len(parts) != 3 {
+		return directory.Session{}, &directory.Error{Code: directory.NotFound}
+	}
+	return directory.Session{ID: id, UserID: parts[0], Token: parts[1], PasswordChanged: strings.TrimPrefix(parts[2], "changed:")}, nil
+}
+
+// Rotate implements [directory.Sessions] by one Modify, which the server carries out only where the old description
+// is there to be deleted.
+func (s *Sessions) Rotate(ctx context.Context, id, from, to string) error {
+	session, err := s.Session(ctx, id)
+	if err != nil {
+		return err
+	}
+	if session.Token != from {
+		return &directory.Error{Code: directory.Stale}
+	}
+	modify := ldap.NewModifyRequest(s.dn(id), nil)
+	modify.Delete(attrDescription, []string{described(session)})
+	session.Token = to
+	modify.Add(attrDescription, []string{described(session)})
+	err = s.directory.modify(ctx, modify)
+	switch {
+	case hasCode(err, ldap.LDAPResultNoSuchObject):
+		return &directory.Error{Code: directory.NotFound, Cause: err}
+	case hasCode(err, ldap.LDAPResultNoSuchAttribute):
+		return &directory.Error{Code: directory.Stale, Cause: err}
+	}
+	return s.directory.writeFault(err, nil)
+}
+
+// End implements [directory.Sessions].
+func (s *Sessions) End(ctx context.Context, id string) error {
+	_, err := do(ctx, s.directory.pool, func(l *ldap.Conn) (struct{}, error) {
+		return struct{}{}, l.Del(ldap.NewDelRequest(s.dn(id), nil))
+	})
+	if hasCode(err, ldap.LDAPResultNoSuchObject) {
+		return nil
+	}
+	return s.directory.writeFault(err, nil)
+}
+
+// sweptAtOnce bounds how many sessions one search of a sweep finds.
+const sweptAtOnce = 1000
+
+// Sweep implements [directory.Sessions] by the entries' modifyTimestamp, which Rotate changes.
+func (s *Sessions) Sweep(ctx context.Context, before time.Time) error {
+	filter := "(&(objectClass=" + sessionClass + ")(modifyTimestamp<=" + before.UTC().Format("20060102150405Z") + "))"
+	for {
+		result, err := s.directory.search(ctx, ldap.NewSearchRequest(s.container, ldap.ScopeSingleLevel, ldap.NeverDerefAliases, sweptAtOnce, 0, false,
+			filter, []string{attrName}, nil))
+		more := hasCode(err, ldap.LDAPResultSizeLimitExceeded)
+		if err != nil && !more {
+			return s.directory.fault(err, nil)
+		}
+		for _, found := range result.Entries {
+			if err := s.End(ctx, found.GetEqualFoldAttributeValue(attrName)); err != nil {
+				return err
+			}
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// Ready reports, as an error, that there is no place for sessions.
+func (s *Sessions) Ready(ctx context.Context) error {
+	_, err := s.directory.search(ctx, ldap.NewSearchRequest(s.container, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
+		"(objectClass=*)", []string{"1.1"}, nil))
+	return s.directory.fault(err, nil)
+}
