@@ -91,11 +91,10 @@ type noticed struct {
 
 // Write implements [io.Writer].
 func (n noticed) Write(b []byte) (int, error) {
-	written, err := n.Writer.Write(b)
-	if err != nil {
+	if _, err := n.Writer.Write(b); err != nil {
 		n.log.WithError(err).Error("a change could not be written to the audit trail")
 	}
-	return written, err
+	return len(b), nil
 }
 
 // openLogFile opens a file that each SIGHUP reopens, and returns what closes it.

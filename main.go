@@ -192,6 +192,12 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 	asking.Go(func() {
 		if err := ldapDirectory.Ready(ctx); err != nil && ctx.Err() == nil {
 			log.WithError(err).Warn("the directory can't be used yet; requests that need it answer 503 until it can")
+			return
+		}
+		if c.Auth.Sessions == "" {
+			log.Warn("sessions are kept in memory: they end with this process, and no other knows them; set auth.sessions")
+		} else if err := ldapDirectory.Sessions(below(c.Auth.Sessions, c.LDAP.BaseDN)).Ready(ctx); err != nil && ctx.Err() == nil {
+			log.WithError(err).Warn("there is no entry for sessions, so nobody can log in for a token; create it, or set auth.sessions")
 		}
 	})
 	defer asking.Wait()
@@ -353,7 +359,7 @@ func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 		URL: c.LDAP.URL, BaseDN: c.LDAP.BaseDN, BindDN: c.LDAP.BindDN, BindPassword: string(c.LDAP.BindPassword),
 		Timeout: c.LDAP.Timeout, Connections: c.LDAP.Connections, ExclusiveConnections: c.LDAP.ExclusiveConnections,
 		MaxConnectionAge: c.LDAP.MaxConnectionAge, PageSize: uint32(c.LDAP.PageSize), MaxMessageBytes: c.LDAP.MaxMessageBytes,
-		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords, LoginField: c.Auth.LoginField,
+		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords, LoginField: c.Auth.LoginField, ActAsCaller: c.LDAP.ActAsCaller,
 	}
 	var problems []error
 	for _, k := range []struct {

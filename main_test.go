@@ -744,7 +744,11 @@ func TestProductionNamesEverythingThatIsMissing(t *testing.T) {
 func TestProductionServesADirectoryThatRunsElsewhere(t *testing.T) {
 	t.Parallel()
 	server := directoryServer(t)
-	s := production(t, server).with(settings{"SERVER_BASE_PATH": "/directory/v1", "SERVER_TRUSTED_PROXIES": "192.0.2.7,127.0.0.0/8", "LOG_LEVEL": "error"})
+	trail := filepath.Join(t.TempDir(), "audit.log")
+	s := production(t, server).with(settings{
+		"SERVER_BASE_PATH": "/directory/v1", "SERVER_TRUSTED_PROXIES": "192.0.2.7,127.0.0.0/8", "SERVER_CORS_ORIGINS": "https://admin.example.org",
+		"LOG_LEVEL": "error", "AUDIT_FILE": trail,
+	})
 	p := start(t, s, "serve")
 	if !strings.HasSuffix(p.url(), "/directory/v1") {
 		p.fatalf("listens on %s", p.url())
@@ -758,9 +762,16 @@ func TestProductionServesADirectoryThatRunsElsewhere(t *testing.T) {
 	if got, want := created.Header.Get("Location"), p.url()+"/hosts/web9"; got != want {
 		p.fatalf("Location is %s, want %s", got, want)
 	}
-	proxied := p.do("POST", "/hosts", client.Entry{"cn": "web10"}, 201, "X-Forwarded-Proto", "https", "X-Forwarded-Host", "api.example.org")
+	proxied := p.do("POST", "/hosts", client.Entry{"cn": "web10"}, 201, "X-Forwarded-Proto", "https", "X-Forwarded-Host", "api.example.org",
+		"X-Forwarded-For", "198.51.100.7", "Origin", "https://admin.example.org")
 	if got, want := proxied.Header.Get("Location"), "https://api.example.org/directory/v1/hosts/web10"; got != want {
 		p.fatalf("Location is %s, want %s", got, want)
+	}
+	if got := proxied.Header.Get("Access-Control-Allow-Origin"); got != "https://admin.example.org" {
+		p.fatalf("the origin that may use it is %q", got)
+	}
+	if lines := p.audited(trail); len(lines) != 2 || lines[1]["address"] != "198.51.100.7" {
+		p.fatalf("the audit trail has %v", lines)
 	}
 	outside := &client.Client{URL: "http://" + p.address(), HTTP: p.http}
 	p.doAs(outside, "GET", "/healthz", nil, 404)

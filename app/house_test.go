@@ -19,7 +19,7 @@ var house = map[string]string{
 	"app/directory":               "filter-parser, x/crypto",
 	"app/ldapdir":                 "app/directory, go-ldap, asn1-ber, ldif, x/text",
 	"app/rest":                    "app/directory, app/auth, mux, logrus, kin-openapi, json-patch, cors, compress, swgui, prometheus, otelhttp, otel, net/http",
-	"app/auth":                    "app/directory, jwt, go-oidc, x/time",
+	"app/auth":                    "app/directory, jwt, go-oidc, x/time, net/http",
 	"app/client":                  "app/directory, net/http",
 	"app/slapd":                   "deploy/openldap",
 	"deploy/openldap":             "",

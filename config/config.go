@@ -61,6 +61,7 @@ type LDAP struct {
 	MaxMessageBytes      int64         `mapstructure:"max_message_bytes"`
 	PasswordPolicy       string        `mapstructure:"password_policy"` // relative to BaseDN
 	HashesPasswords      bool          `mapstructure:"hashes_passwords"`
+	ActAsCaller          bool          `mapstructure:"act_as_caller"`
 	Decoy                string        `mapstructure:"decoy"` // relative to BaseDN
 }
 

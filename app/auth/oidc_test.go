@@ -396,6 +396,8 @@ func TestRolesFromAClaim(t *testing.T) {
 			[]directory.Role{admin}},
 		"a name with dots in an object": {"access.my.app.roles",
 			jwt.MapClaims{"access": object{"my.app": object{"roles": "reader"}}}, []directory.Role{reader}},
+		"a name with dots beside one without": {"my.app.roles",
+			jwt.MapClaims{"my": object{"more": 1}, "my.app": object{"roles": "reader"}}, []directory.Role{reader}},
 		"a path that ends early": {"roles.more", jwt.MapClaims{"roles": "admin"}, nil},
 		"a path through a list":  {"roles.0", jwt.MapClaims{"roles": list("admin")}, nil},
 	}

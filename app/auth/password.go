@@ -73,6 +73,8 @@ func (a *Authenticator) bind(ctx context.Context, c Credentials, account directo
 	if err != nil {
 		return directory.PasswordState{}, err
 	}
+	defer attempt.dropped()          // unless it has ended otherwise
+	ctx = context.WithoutCancel(ctx) // or whoever hangs up in time would not be counted here, but by the directory
 	dn := account.DN
 	if account.Locked {
 		dn = "" // it is refused whatever the password is
@@ -86,8 +88,6 @@ func (a *Authenticator) bind(ctx context.Context, c Credentials, account directo
 		if account.ID != "" {
 			a.readAgain(account.ID) // that may have locked it
 		}
-	default:
-		attempt.dropped()
 	}
 	return state, err
 }

@@ -90,6 +90,7 @@ func (w *Watched) changePassword(ctx context.Context, kind *directory.Kind, name
 	if err != nil {
 		return directory.Entry{}, err
 	}
+	defer attempt.dropped() // unless it has ended otherwise
 	entry, err := w.Directory.ChangePassword(ctx, kind, name, change)
 	switch refused, _ := errors.AsType[*directory.Error](err); {
 	case err == nil, directory.Is(err, directory.PasswordRefused):
@@ -99,8 +100,6 @@ func (w *Watched) changePassword(ctx context.Context, kind *directory.Kind, name
 	}):
 		attempt.failed()
 		w.authenticator.readAgain(caller.ID) // that may have locked it
-	default:
-		attempt.dropped()
 	}
 	return entry, err
 }

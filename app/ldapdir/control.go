@@ -12,14 +12,15 @@ import (
 
 // Object identifiers of the controls in use.
 const (
-	oidAssertion      = "1.3.6.1.1.12"              // RFC 4528
-	oidPostRead       = "1.3.6.1.1.13.2"            // RFC 4527
-	oidPasswordPolicy = "1.3.6.1.4.1.42.2.27.8.5.1" // draft-behera-ldap-password-policy
+	oidAssertion            = "1.3.6.1.1.12"              // RFC 4528
+	oidPostRead             = "1.3.6.1.1.13.2"            // RFC 4527
+	oidPasswordPolicy       = "1.3.6.1.4.1.42.2.27.8.5.1" // draft-behera-ldap-password-policy
+	oidProxiedAuthorization = "2.16.840.1.113730.3.4.18"  // RFC 4370
 )
 
 // features is what the server can do.
 type features struct {
-	assertion, postRead, passwordPolicy bool
+	assertion, postRead, passwordPolicy, proxiedAuthorization bool
 	// passwordModify is the extended operation that changes a password.
 	passwordModify bool
 	// lockout is how long a lock after failed logins holds; 0 is until an admin ends it.
@@ -43,6 +44,8 @@ func readFeatures(l *ldap.Conn, policyDN string) (*features, error) {
 				f.postRead = true
 			case oidPasswordPolicy:
 				f.passwordPolicy = true
+			case oidProxiedAuthorization:
+				f.proxiedAuthorization = true
 			}
 		}
 		f.passwordModify = slices.Contains(root.GetAttributeValues("supportedExtension"), oidPasswordModify)

@@ -38,6 +38,8 @@ type Options struct {
 	MaxMessageBytes int64
 	// PasswordPolicy is the DN of the policy to read the lockout's duration from; "" for none.
 	PasswordPolicy string
+	// ActAsCaller does what callers ask for as themselves, so that the server's own access control decides too.
+	ActAsCaller bool
 	// HashesPasswords tells that the server hashes a userPassword that it is given.
 	HashesPasswords bool
 	// Decoy is the DN of an entry that nobody can log in as, but that takes as long to refuse as anybody's; "" for none.

@@ -19,7 +19,7 @@ func (d *Directory) Account(ctx context.Context, field, value string) (directory
 	m := d.of(directory.KindUsers)
 	request := m.searchFor(field, value)
 	request.Attributes = append(slices.Clip(request.Attributes), attrPasswordChanged)
-	found, err := d.findOne(ctx, m, request, value)
+	found, err := d.findOne(directory.AsService(ctx), m, request, value)
 	if err != nil {
 		return directory.Account{}, err
 	}
@@ -145,7 +145,7 @@ func (d *Directory) Groups(ctx context.Context, dn string) ([]string, error) {
 			for _, dn := range chunk {
 				filter.WriteString("(" + member + "=" + ldap.EscapeFilter(dn) + ")")
 			}
-			result, err := d.search(ctx, m.search(m.Container, m.scope(), "(&"+m.Filter+"(|"+filter.String()+"))", []string{"1.1"}))
+			result, err := d.search(directory.AsService(ctx), m.search(m.Container, m.scope(), "(&"+m.Filter+"(|"+filter.String()+"))", []string{"1.1"}))
 			if err != nil {
 				return nil, d.fault(err, m)
 			}

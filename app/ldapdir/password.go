@@ -87,7 +87,7 @@ func (d *Directory) replacePassword(ctx context.Context, m *mapping, server *fea
 	if server.postRead {
 		modify.Controls = append(modify.Controls, postRead(m.request))
 	}
-	result, err := do(ctx, d.pool, func(l *ldap.Conn) (*ldap.ModifyResult, error) { return l.ModifyWithResult(modify) })
+	result, err := d.modify(ctx, modify)
 	return result, d.passwordFault(err, m, directory.FieldNewPassword)
 }
 
@@ -98,7 +98,7 @@ func (d *Directory) setPassword(ctx context.Context, m *mapping, server *feature
 	}
 	modify := ldap.NewModifyRequest(dn, nil)
 	modify.Replace(attrReset, []string{"TRUE"})
-	if err := d.modify(ctx, modify); err != nil {
+	if _, err := d.modify(ctx, modify); err != nil {
 		return &directory.Error{Code: directory.OutcomeUnknown, Cause: err,
 			Detail: "The password was set, but it may be that it need not be changed. Repeat the request."}
 	}
@@ -111,7 +111,7 @@ func (d *Directory) modifyPassword(ctx context.Context, m *mapping, server *feat
 	if err != nil {
 		return err
 	}
-	_, err = do(ctx, d.pool, func(l *ldap.Conn) (*ldap.ExtendedResponse, error) { return l.Extended(request) })
+	err = d.extended(ctx, request)
 	return d.passwordFault(err, m, field)
 }
 
@@ -121,9 +121,7 @@ func (d *Directory) firstPassword(ctx context.Context, m *mapping, server *featu
 	if refused == nil {
 		return nil
 	}
-	_, err := do(context.WithoutCancel(ctx), d.pool, func(l *ldap.Conn) (struct{}, error) {
-		return struct{}{}, l.Del(ldap.NewDelRequest(dn, nil))
-	})
+	err := d.remove(directory.AsService(context.WithoutCancel(ctx)), ldap.NewDelRequest(dn, nil))
 	if err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
 		return &directory.Error{Code: directory.OutcomeUnknown, Cause: refused,
 			Detail: "The entry was created, but may be without its password."}

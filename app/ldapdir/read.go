@@ -29,10 +29,13 @@ func (d *Directory) List(ctx context.Context, kind *directory.Kind) iter.Seq2[di
 	return func(yield func(directory.Entry, error) bool) {
 		m := d.of(kind.Name)
 		page := ldap.NewControlPaging(d.options.PageSize)
-		search := func(l *ldap.Conn) (*ldap.SearchResult, error) {
-			return l.Search(m.search(m.Container, m.scope(), m.Filter, m.request, page))
-		}
-		c, result, err := borrow(ctx, &d.pool.paged, search)
+		request := m.search(m.Container, m.scope(), m.Filter, m.request, page)
+		search := func(l *ldap.Conn) (*ldap.SearchResult, error) { return l.Search(request) }
+		var c *conn
+		result, err := acting(ctx, d, &request.Controls, func() (result *ldap.SearchResult, err error) {
+			c, result, err = borrow(ctx, &d.pool.paged, search)
+			return result, err
+		})
 		giveBack := sync.OnceFunc(func() {
 			if c != nil {
 				d.pool.paged.giveBack(c)
@@ -58,7 +61,7 @@ func (d *Directory) List(ctx context.Context, kind *directory.Kind) iter.Seq2[di
 				return
 			}
 			page.SetCookie(next.Cookie)
-			result, err = d.nextPage(ctx, c, search)
+			result, err = acting(ctx, d, &request.Controls, func() (*ldap.SearchResult, error) { return d.nextPage(ctx, c, search) })
 		}
 	}
 }
@@ -151,10 +154,6 @@ func (d *Directory) one(m *mapping, result *ldap.SearchResult, err error, called
 		return nil, d.fault(err, m)
 	}
 	return result.Entries[0], nil
-}
-
-func (d *Directory) search(ctx context.Context, request *ldap.SearchRequest) (*ldap.SearchResult, error) {
-	return read(ctx, d.pool, func(l *ldap.Conn) (*ldap.SearchResult, error) { return l.Search(request) })
 }
 
 func (m *mapping) search(base string, scope int, filter string, request []string, controls ...ldap.Control) *ldap.SearchRequest {

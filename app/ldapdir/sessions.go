@@ -30,7 +30,9 @@ var _ directory.Sessions = (*Sessions)(nil)
 // Sessions returns those below an entry.
 func (d *Directory) Sessions(container string) *Sessions { return &Sessions{d, container} }
 
-func (s *Sessions) dn(id string) string { return attrName + "=" + ldap.EscapeDN(id) + "," + s.container }
+func (s *Sessions) dn(id string) string {
+	return attrName + "=" + ldap.EscapeDN(id) + "," + s.container
+}
 
 // sessionSeparator occurs in no UUID, digest or GeneralizedTime.
 const sessionSeparator = " "
@@ -46,7 +48,7 @@ func (s *Sessions) Begin(ctx context.Context, session directory.Session) error {
 	add.Attribute(attrObjectClass, []string{sessionClass})
 	add.Attribute(attrName, []string{session.ID})
 	add.Attribute(attrDescription, []string{described(session)})
-	_, err := do(ctx, s.directory.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Add(add) })
+	err := s.directory.add(directory.AsService(ctx), add)
 	if hasCode(err, ldap.LDAPResultNoSuchObject) || hasCode(err, ldap.LDAPResultInsufficientAccessRights) {
 		return &directory.Error{Code: directory.UnsupportedByDirectory, Cause: err,
 			Detail: "The directory has no place for sessions: auth.sessions must name an entry that the service may write below."}
@@ -56,7 +58,7 @@ func (s *Sessions) Begin(ctx context.Context, session directory.Session) error {
 
 // Session implements [directory.Sessions] by one search.
 func (s *Sessions) Session(ctx context.Context, id string) (directory.Session, error) {
-	result, err := s.directory.search(ctx, ldap.NewSearchRequest(s.dn(id), ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
+	result, err := s.directory.search(directory.AsService(ctx), ldap.NewSearchRequest(s.dn(id), ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
 		"(objectClass="+sessionClass+")", []string{attrDescription}, nil))
 	switch {
 	case hasCode(err, ldap.LDAPResultNoSuchObject), hasCode(err, ldap.LDAPResultInvalidDNSyntax), err == nil && len(result.Entries) != 1:
@@ -85,7 +87,7 @@ func (s *Sessions) Rotate(ctx context.Context, id, from, to string) error {
 	modify.Delete(attrDescription, []string{described(session)})
 	session.Token = to
 	modify.Add(attrDescription, []string{described(session)})
-	err = s.directory.modify(ctx, modify)
+	_, err = s.directory.modify(directory.AsService(ctx), modify)
 	switch {
 	case hasCode(err, ldap.LDAPResultNoSuchObject):
 		return &directory.Error{Code: directory.NotFound, Cause: err}
@@ -97,9 +99,7 @@ func (s *Sessions) Rotate(ctx context.Context, id, from, to string) error {
 
 // End implements [directory.Sessions].
 func (s *Sessions) End(ctx context.Context, id string) error {
-	_, err := do(ctx, s.directory.pool, func(l *ldap.Conn) (struct{}, error) {
-		return struct{}{}, l.Del(ldap.NewDelRequest(s.dn(id), nil))
-	})
+	err := s.directory.remove(directory.AsService(ctx), ldap.NewDelRequest(s.dn(id), nil))
 	if hasCode(err, ldap.LDAPResultNoSuchObject) {
 		return nil
 	}
@@ -113,7 +113,7 @@ const sweptAtOnce = 1000
 func (s *Sessions) Sweep(ctx context.Context, before time.Time) error {
 	filter := "(&(objectClass=" + sessionClass + ")(modifyTimestamp<=" + before.UTC().Format("20060102150405Z") + "))"
 	for {
-		result, err := s.directory.search(ctx, ldap.NewSearchRequest(s.container, ldap.ScopeSingleLevel, ldap.NeverDerefAliases, sweptAtOnce, 0, false,
+		result, err := s.directory.search(directory.AsService(ctx), ldap.NewSearchRequest(s.container, ldap.ScopeSingleLevel, ldap.NeverDerefAliases, sweptAtOnce, 0, false,
 			filter, []string{attrName}, nil))
 		more := hasCode(err, ldap.LDAPResultSizeLimitExceeded)
 		if err != nil && !more {
@@ -132,7 +132,7 @@ func (s *Sessions) Sweep(ctx context.Context, before time.Time) error {
 
 // Ready reports, as an error, that there is no place for sessions.
 func (s *Sessions) Ready(ctx context.Context) error {
-	_, err := s.directory.search(ctx, ldap.NewSearchRequest(s.container, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
+	_, err := s.directory.search(directory.AsService(ctx), ldap.NewSearchRequest(s.container, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
 		"(objectClass=*)", []string{"1.1"}, nil))
 	return s.directory.fault(err, nil)
 }

@@ -32,7 +32,7 @@ func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, fi
 	}
 	add := ldap.NewModifyRequest(dn, itsKind)
 	add.Add(attribute.Type, []string{value})
-	if err := d.modify(ctx, add); err != nil && !hasCode(err, ldap.LDAPResultAttributeOrValueExists) {
+	if _, err := d.modify(ctx, add); err != nil && !hasCode(err, ldap.LDAPResultAttributeOrValueExists) {
 		return d.valueFault(err, m, name)
 	}
 	if m.Placeholder == "" || field != directory.FieldMembers {
@@ -41,7 +41,7 @@ func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, fi
 	// 16: it was not there. 65: the value just added is gone again.
 	remove := ldap.NewModifyRequest(dn, nil)
 	remove.Delete(attribute.Type, []string{m.Placeholder})
-	err = d.modify(ctx, remove)
+	_, err = d.modify(ctx, remove)
 	if hasCode(err, ldap.LDAPResultNoSuchAttribute) || hasCode(err, ldap.LDAPResultObjectClassViolation) {
 		return nil
 	}
@@ -75,10 +75,10 @@ func (d *Directory) removeValue(ctx context.Context, m *mapping, dn, attribute, 
 	for attempt := range maxAttempts {
 		remove := ldap.NewModifyRequest(dn, controls)
 		remove.Delete(attribute, []string{value})
-		err := d.modify(ctx, remove)
+		_, err := d.modify(ctx, remove)
 		if hasCode(err, ldap.LDAPResultObjectClassViolation) && m.Placeholder != "" {
 			remove.Add(attribute, []string{m.Placeholder})
-			err = d.modify(ctx, remove)
+			_, err = d.modify(ctx, remove)
 		}
 		switch {
 		case hasCode(err, ldap.LDAPResultNoSuchAttribute), hasCode(err, ldap.LDAPResultInvalidAttributeSyntax):
@@ -96,6 +96,7 @@ func (d *Directory) removeValue(ctx context.Context, m *mapping, dn, attribute, 
 // sweep removes every reference to a DN that no entry has, so that a new entry of the name does not inherit. Where
 // an entry has it, nothing is removed, and free is false if that was noticed.
 func (d *Directory) sweep(ctx context.Context, dn string) (free bool, err error) {
+	ctx = directory.AsService(ctx)
 	var types []string
 	for _, m := range d.mappings {
 		for _, t := range m.references {
@@ -167,11 +168,6 @@ func (d *Directory) dnOf(reference string) string {
 		return m.dn(name)
 	}
 	return reference
-}
-
-func (d *Directory) modify(ctx context.Context, request *ldap.ModifyRequest) error {
-	_, err := do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Modify(request) })
-	return err
 }
 
 func (d *Directory) valueFault(err error, m *mapping, name string) error {

@@ -51,7 +51,7 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 	if !free {
 		return directory.Entry{}, &directory.Error{Code: directory.AlreadyExists}
 	}
-	_, err = do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Add(add) })
+	err = d.add(ctx, add)
 	if hasCode(err, ldap.LDAPResultOther) && !isASCII(patch.Set[m.Kind.Fields[m.naming].Name][0]) { // back-mdb: the DN, normalized, makes too long a key
 		return directory.Entry{}, &directory.Error{Code: directory.Invalid, Cause: err, Violations: []directory.Violation{
 			{Field: m.Kind.Fields[m.naming].Name, Message: "is too long for the directory server"}}}
@@ -149,7 +149,7 @@ func (d *Directory) Update(ctx context.Context, kind *directory.Kind, name strin
 		if err := m.control(modify, server, current, patch); err != nil {
 			return directory.Entry{}, err
 		}
-		result, err := do(ctx, d.pool, func(l *ldap.Conn) (*ldap.ModifyResult, error) { return l.ModifyWithResult(modify) })
+		result, err := d.modify(ctx, modify)
 		switch {
 		case err == nil:
 			return d.updated(ctx, m, found.DN, result)
@@ -351,7 +351,7 @@ func (d *Directory) Delete(ctx context.Context, kind *directory.Kind, name strin
 			}
 			remove.Controls = []ldap.Control{assertion}
 		}
-		_, err = do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Del(remove) })
+		err = d.remove(ctx, remove)
 		switch {
 		case err == nil:
 			if _, err := d.sweep(ctx, found.DN); err != nil {
@@ -377,7 +377,7 @@ func (d *Directory) taken(ctx context.Context, m *mapping, dn string, patch dire
 	}
 	for _, field := range m.Kind.Fields {
 		if values := patch.Set[field.Name]; field.Unique && len(values) > 0 {
-			result, err := d.search(ctx, m.searchFor(field.Name, values[0]))
+			result, err := d.search(directory.AsService(ctx), m.searchFor(field.Name, values[0]))
 			if err == nil && slices.ContainsFunc(result.Entries, func(e *ldap.Entry) bool { return !SameDN(e.DN, dn) }) {
 				refused.Violations = append(refused.Violations, directory.Violation{Field: field.Name, Message: "is taken by another " + m.Kind.Singular})
 			}

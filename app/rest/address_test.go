@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"testing"
@@ -16,7 +17,7 @@ func behind(proxies ...string) *api {
 }
 
 func (a *api) addressOf(peer string, forwarded ...string) string {
-	r := httptest.NewRequest("GET", "/", nil)
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.RemoteAddr = peer
 	for _, line := range forwarded {
 		r.Header.Add("X-Forwarded-For", line)
@@ -51,6 +52,7 @@ func TestTheAddressIsThePeersUnlessTrustedProxiesSayOtherwise(t *testing.T) {
 		{"brackets and a port", proxy, []string{"[2001:db8::7]:5678"}, "2001:db8::7"},
 		{"quotes, RFC 7239", proxy, []string{`"[2001:db8::7]:5678"`}, "2001:db8::7"},
 		{"a forwarded zone", proxy, []string{"fe80::7%eth0"}, "fe80::7"},
+		{"a forwarded zone and a port", proxy, []string{"[fe80::7%eth0]:80"}, "fe80::7"},
 		{"forwarded IPv4 as IPv6", proxy, []string{"192.0.2.1, ::ffff:10.2.2.2"}, "192.0.2.1"},
 		{"garbage", proxy, []string{"192.0.2.1, garbage"}, "10.0.0.1"},
 		{"garbage behind a proxy", proxy, []string{"192.0.2.1, unknown, 10.2.2.2"}, "10.2.2.2"},

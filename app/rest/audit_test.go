@@ -144,7 +144,18 @@ func TestEveryAttemptToChangeIsOneEvent(t *testing.T) {
 				turned("cn", "zed", ""), turned("uid", "zed", ""), turned("sn", "Zet", ""), turned("accountLocked", "false", "")}}},
 		{"a deletion of nobody", admin, "DELETE", "/users/zed", nil, nil, 404,
 			directory.Event{Action: directory.ActionDelete, Name: "zed", Result: "not-found"}},
-		{"somebody else's password", alice, "PUT", "/users/bob/password", object{"newPassword": "Planted-passw0rd!"}, nil, 403,
+		{"one's own password", alice, "PUT", "/users/alice/password",
+			object{"currentPassword": "alice-password", "newPassword": "Planted-passw0rd!3"}, nil, 204,
+			directory.Event{Action: directory.ActionChangePassword, Name: "alice", DN: userDN("alice"), Result: "ok", Changes: changes{
+				turned("userPassword", "***", "***")}}},
+		{"one's own password without the old one", a.as("alice", "Planted-passw0rd!3"), "PUT", "/users/alice/password",
+			object{"newPassword": "Planted-passw0rd!4"}, nil, 422,
+			directory.Event{Action: directory.ActionSetPassword, Name: "alice", Result: "invalid", Faulty: []string{"currentPassword"}, Changes: changes{
+				turned("userPassword", "***", "***")}}},
+		{"a refused password", admin, "PUT", "/users/bob/password", object{"newPassword": "short"}, nil, 422,
+			directory.Event{Action: directory.ActionSetPassword, Name: "bob", Result: "password-refused", Faulty: []string{"newPassword"}, Changes: changes{
+				turned("userPassword", "***", "***")}}},
+		{"somebody else's password", a.as("alice", "Planted-passw0rd!3"), "PUT", "/users/bob/password", object{"newPassword": "Planted-passw0rd!"}, nil, 403,
 			directory.Event{Action: directory.ActionSetPassword, Name: "bob", Result: "forbidden", Changes: changes{turned("userPassword", "***", "***")}}},
 	} {
 		before := len(trail.all())
@@ -224,11 +235,8 @@ func TestNoEventHoldsASecret(t *testing.T) {
 			x.fail("request %d left no event", i)
 		}
 	}
-	generated := a.do("PUT", "/users/bob/password", object{"generate": true})
-	secrets := []string{planted, "alice-password", "{ARGON2}"}
-	if generated.Status == 200 {
-		secrets = append(secrets, generated.object()["newPassword"].(string))
-	}
+	generated := a.do("PUT", "/users/bob/password", object{"generate": true}).want(200).object()["newPassword"].(string)
+	secrets := []string{planted, "alice-password", "{ARGON2}", generated}
 	for _, line := range trail.all() {
 		for _, secret := range secrets {
 			if strings.Contains(line, secret) {
@@ -240,7 +248,7 @@ func TestNoEventHoldsASecret(t *testing.T) {
 
 func TestAResetSaysWhetherThePasswordMustBeChangedAgain(t *testing.T) {
 	a, trail := newAudited(t)
-	events := trail.of(a.do("PUT", "/users/bob/password", object{"newPassword": "Planted-passw0rd!", "mustChange": true}))
+	events := trail.of(a.do("PUT", "/users/bob/password", object{"newPassword": "Planted-passw0rd!", "mustChange": true}).want(204))
 	want := []directory.FieldChange{turned("userPassword", "***", "***"), turned("mustChange", "", "true")}
 	if len(events) != 1 || !cmp.Equal(events[0].Changes, want) || events[0].Action != directory.ActionSetPassword || events[0].Name != "bob" {
 		t.Errorf("got %+v, want %+v", events, want)

@@ -77,7 +77,7 @@ func TestOnlyOverTLSBrowsersAreToldToStayThere(t *testing.T) {
 		{"a proxy's word", "10.0.0.1:1", "https", "http://api/healthz", true},
 		{"a proxy's other word", "10.0.0.1:1", "http", "http://api/healthz", false},
 	} {
-		r := httptest.NewRequest("GET", c.url, nil)
+		r := httptest.NewRequest(http.MethodGet, c.url, nil)
 		r.RemoteAddr = c.peer
 		if c.proto != "" {
 			r.Header.Set("X-Forwarded-Proto", c.proto)
