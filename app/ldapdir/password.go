@@ -141,7 +141,7 @@ func passwordModify(server *features, dn, old, password string) (*ldap.ExtendedR
 	value := ber.Encode(ber.ClassUniversal, ber.TypeConstructed, ber.TagSequence, nil, "PasswdModifyRequestValue")
 	for tag, part := range []string{dn, old, password} {
 		if part != "" {
-			value.AppendChild(ber.NewString(ber.ClassContext, ber.TypePrimitive, ber.Tag(tag), part, "")) //nolint:gosec // 0 to 2
+			value.AppendChild(ber.NewString(ber.ClassContext, ber.TypePrimitive, ber.Tag(tag), part, ""))
 		}
 	}
 	request := ldap.NewExtendedRequest(oidPasswordModify, value)

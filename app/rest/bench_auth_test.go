@@ -119,7 +119,7 @@ func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1
 func cpuOf(t *testing.T, handler http.Handler, authorization string) time.Duration {
 	t.Helper()
 	const requests = 50_000
-	request := httptest.NewRequest("GET", "/users/alice", nil)
+	request := httptest.NewRequest(http.MethodGet, "/users/alice", nil)
 	request.Header.Set("Authorization", authorization)
 	var before, after syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {

@@ -40,11 +40,11 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		detail = code.Remedy
 	}
 	if code.Status == http.StatusUnauthorized {
-		bearer := `Bearer realm="Rollcall"`
+		challenge := `Bearer realm="Rollcall"`
 		if code == directory.InvalidToken {
-			bearer += `, error="invalid_token"`
+			challenge += `, error="invalid_token"`
 		}
-		w.Header()["Www-Authenticate"] = []string{`Basic realm="Rollcall", charset="UTF-8"`, bearer}
+		w.Header()["Www-Authenticate"] = []string{`Basic realm="Rollcall", charset="UTF-8"`, challenge}
 	}
 	if wait := cmp.Or(refused.RetryAfter, code.RetryAfter); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
