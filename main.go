@@ -249,7 +249,7 @@ func startPrivate(ctx context.Context, c *config.Config) (*slapd.Server, error) 
 	}
 	c.LDAP.URL, c.LDAP.BaseDN = server.URL(), server.Suffix()
 	c.LDAP.BindDN, c.LDAP.BindPassword = server.ServiceDN(), config.Secret(server.ServicePassword())
-	c.LDAP.PasswordPolicy, c.LDAP.HashesPasswords = "cn=default,ou=policies", true
+	c.LDAP.PasswordPolicy, c.LDAP.Decoy, c.LDAP.HashesPasswords = "cn=default,ou=policies", "cn=decoy,ou=services", true
 	return server, nil
 }
 
@@ -359,7 +359,7 @@ func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 		URL: c.LDAP.URL, BaseDN: c.LDAP.BaseDN, BindDN: c.LDAP.BindDN, BindPassword: string(c.LDAP.BindPassword),
 		Timeout: c.LDAP.Timeout, Connections: c.LDAP.Connections, ExclusiveConnections: c.LDAP.ExclusiveConnections,
 		MaxConnectionAge: c.LDAP.MaxConnectionAge, PageSize: uint32(c.LDAP.PageSize), MaxMessageBytes: c.LDAP.MaxMessageBytes,
-		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords, LoginField: c.Auth.LoginField, ActAsCaller: c.LDAP.ActAsCaller,
+		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), Decoy: below(c.LDAP.Decoy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords, LoginField: c.Auth.LoginField, ActAsCaller: c.LDAP.ActAsCaller,
 	}
 	var problems []error
 	for _, k := range []struct {

@@ -15,8 +15,8 @@ const (
 	ActionCreate         Action = "create"
 	ActionChange         Action = "change"
 	ActionDelete         Action = "delete"
-	ActionSetPassword    Action = "set the password"
-	ActionChangePassword Action = "change the password, knowing it"
+	ActionSetPassword    Action = "set-password"
+	ActionChangePassword Action = "change-password"
 )
 
 // Extent is how far a role may go with an action. Later ones go further.
