@@ -161,7 +161,7 @@ func (a *Audited) ChangePassword(ctx context.Context, kind *Kind, name string, c
 	defer a.end(e)
 	e.Changes = []FieldChange{{Field: FieldUserPassword, Before: []string{secret}, After: []string{secret}}}
 	if change.MustChange {
-		e.Changes = append(e.Changes, FieldChange{Field: fieldMustChange, After: []string{True}})
+		e.Changes = append(e.Changes, FieldChange{Field: FieldMustChange, After: []string{True}})
 	}
 	entry, err := a.next.ChangePassword(ctx, kind, name, change)
 	e.finish(err)
@@ -171,9 +171,6 @@ func (a *Audited) ChangePassword(ctx context.Context, kind *Kind, name string, c
 	}
 	return entry, err
 }
-
-// fieldMustChange is the field of a password change that makes the user change it again.
-const fieldMustChange = "mustChange"
 
 // Delete records what the entry was, where it is gone or may be.
 func (a *Audited) Delete(ctx context.Context, kind *Kind, name string, condition Condition) error {

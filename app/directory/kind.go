@@ -39,6 +39,7 @@ const (
 const (
 	FieldCurrentPassword = "currentPassword"
 	FieldNewPassword     = "newPassword"
+	FieldMustChange      = "mustChange"
 )
 
 // Names of the kinds, as they stand in URLs and references.

@@ -689,8 +689,10 @@ func TestAPasswordIsRightOrWrongAsAWhole(t *testing.T) {
 			})
 		}
 		door.knock(a.api, "alice", right).want(200)
-		door.knock(a.api, "", right).refused(directory.InvalidCredentials)
 	}
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(":"+right))
+	a.as("", "").do("GET", "/me", nil, "Authorization", basic).refused(directory.InvalidCredentials)
+	a.as("", "").do("POST", "/login", object{"username": "", "password": right}).refused(directory.InvalidCredentials)
 }
 
 func TestAHugePasswordIsTriedNowhere(t *testing.T) {
@@ -1385,15 +1387,17 @@ func TestABodyWithoutEndIsCut(t *testing.T) {
 func TestASlowBodyIsGivenUp(t *testing.T) {
 	a := newTarget(t)
 	address := a.served(func(s *http.Server) { s.ReadTimeout = 300 * time.Millisecond })
+	var all sync.WaitGroup
 	for _, route := range bodies {
-		t.Run(route.method+" "+route.path, func(t *testing.T) {
+		all.Go(func() {
 			answer := a.send(address, route.method+" "+route.path+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+
 				"Content-Length: 100\r\n"+a.basic("admin", "admin")+"\r\n{")
 			if answer.status != 408 || !strings.Contains(answer.body, directory.RequestTimeout.Name) {
-				t.Errorf("it is answered with %d %s", answer.status, answer.body)
+				t.Errorf("%s %s is answered with %d %s", route.method, route.path, answer.status, answer.body)
 			}
 		})
 	}
+	all.Wait()
 }
 
 // Headers.

@@ -9,16 +9,13 @@ import (
 	"rollcall/app/directory"
 )
 
-const (
-	fieldGenerate   = "generate"
-	fieldMustChange = "mustChange"
-)
+const fieldGenerate = "generate"
 
 var passwordForm = directory.NewForm("password change",
 	directory.Field{Name: directory.FieldCurrentPassword, MaxLength: maxSecretLength, Syntax: secret},
 	directory.Field{Name: directory.FieldNewPassword, MaxLength: maxSecretLength, Syntax: secret},
 	directory.Field{Name: fieldGenerate, Type: directory.Boolean, MaxLength: maxSecretLength},
-	directory.Field{Name: fieldMustChange, Type: directory.Boolean, MaxLength: maxSecretLength})
+	directory.Field{Name: directory.FieldMustChange, Type: directory.Boolean, MaxLength: maxSecretLength})
 
 // putPassword gives a user another password: one's own with the current one, others' without. One that was made
 // up here is shown once.
@@ -38,7 +35,7 @@ func (e entries) putPassword(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	change := directory.PasswordChange{
-		Current: form[directory.FieldCurrentPassword], New: form[directory.FieldNewPassword], MustChange: form[fieldMustChange] == directory.True}
+		Current: form[directory.FieldCurrentPassword], New: form[directory.FieldNewPassword], MustChange: form[directory.FieldMustChange] == directory.True}
 	if generate {
 		change.New = newPassword()
 	}
@@ -67,16 +64,16 @@ func passwordFaults(patch directory.Patch, generate bool) []directory.Violation 
 	case !given && !generate && len(patch.Faults) == 0:
 		fault(directory.FieldNewPassword, "is required, unless generate is true")
 	}
-	if current && strings.Join(patch.Set[fieldMustChange], "") == directory.True {
-		fault(fieldMustChange, "is for setting the password of another")
+	if current && strings.Join(patch.Set[directory.FieldMustChange], "") == directory.True {
+		fault(directory.FieldMustChange, "is for setting the password of another")
 	}
 	return faults
 }
 
-// newPassword returns a password of 24 characters, about 120 bits, with small and capital letters and digits.
+// newPassword returns a random password of almost 130 bits, with small and capital letters, digits and dashes.
 func newPassword() string {
 	for {
-		text := rand.Text() // 26 characters of A to Z and 2 to 7, 130 bits
+		text := rand.Text() // 26 characters of A to Z and 2 to 7
 		password := text[:5] + "-" + strings.ToLower(text[5:10]) + "-" + text[10:15] + "-" + strings.ToLower(text[15:])
 		if strings.ContainsFunc(password, unicode.IsDigit) && strings.ContainsFunc(password, unicode.IsUpper) && strings.ContainsFunc(password, unicode.IsLower) {
 			return password
