@@ -73,6 +73,17 @@ type attempt struct {
 // begin lets a login through, or says how long to wait. It takes a name as the directory compares it, and an IP
 // address. Errors: too-many-logins.
 func (l *limits) begin(name, address string) (*attempt, error) {
+	return l.look(name, address, true)
+}
+
+// check says how long a login would have to wait. Errors: too-many-logins.
+func (l *limits) check(name, address string) error {
+	_, err := l.look(name, address, false)
+	return err
+}
+
+// look is begin, or check where nothing is to be entered.
+func (l *limits) look(name, address string, enter bool) (*attempt, error) {
 	network := networkOf(address)
 	a := &attempt{limits: l, nameKey: keyOf(name), addressKey: keyOf(network)}
 	pairKey := keyOf(name + "\x00" + network)
@@ -90,6 +101,9 @@ func (l *limits) begin(name, address string) (*attempt, error) {
 		// Retry-After has whole seconds (RFC 9110 section 10.2.3).
 		wait = (wait + time.Second - 1).Truncate(time.Second)
 		return nil, &directory.Error{Code: directory.TooManyLogins, RetryAfter: wait}
+	}
+	if !enter {
+		return a, nil
 	}
 	a.pair = l.pairs.enter(pairKey, now)
 	if stranger {

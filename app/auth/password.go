@@ -56,8 +56,12 @@ func (a *Authenticator) prove(ctx context.Context, c Credentials, account direct
 		case <-ctx.Done():
 			return directory.PasswordState{}, &directory.Error{Code: directory.Timeout, Cause: context.Cause(ctx)}
 		}
-		if p.err == nil && time.Now().Before(p.until) || directory.Is(p.err, directory.InvalidCredentials) {
+		if directory.Is(p.err, directory.InvalidCredentials) {
 			return p.state, p.err
+		}
+		if p.err == nil && time.Now().Before(p.until) {
+			// Whoever has no guess left is not to learn that this one would have been right.
+			return p.state, a.limits.check(a.limited(c, account), c.Address)
 		}
 		a.proofs.drop(key, p)
 	}
@@ -65,11 +69,7 @@ func (a *Authenticator) prove(ctx context.Context, c Credentials, account direct
 
 // bind proves a password by a bind, unless too many have failed.
 func (a *Authenticator) bind(ctx context.Context, c Credentials, account directory.Account) (directory.PasswordState, error) {
-	name := account.ID
-	if name == "" {
-		name = a.options.Fold(c.Login)
-	}
-	attempt, err := a.limits.begin(name, c.Address)
+	attempt, err := a.limits.begin(a.limited(c, account), c.Address)
 	if err != nil {
 		return directory.PasswordState{}, err
 	}
@@ -90,6 +90,14 @@ func (a *Authenticator) bind(ctx context.Context, c Credentials, account directo
 		}
 	}
 	return state, err
+}
+
+// limited is the name that failed logins are counted by.
+func (a *Authenticator) limited(c Credentials, account directory.Account) string {
+	if account.ID != "" {
+		return account.ID
+	}
+	return a.options.Fold(c.Login)
 }
 
 // key is of the name, the password and the account's state, so that a changed password is not remembered.
