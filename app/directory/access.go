@@ -42,7 +42,7 @@ func (e Extent) Describe() string {
 		"Nothing.",
 		"One's own entry, and of it the fields in auth.own_fields when it is changed.",
 		"The groups that one is in, directly or through others, without their members.",
-		"Everything but the protected entries, the admin group, the groups in it, and of admins what they log in with.",
+		"Everything but the protected entries, the admin group and the groups in it; of admins neither what they log in with nor their deletion.",
 		"Everything.",
 	}[e]
 }
