@@ -107,19 +107,23 @@ func healthcheck(load func() (*config.Config, error)) *cobra.Command {
 	var address string
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Ask a running server whether it is well; exit 1 when it is not",
+		Short: "Ask a running server whether it is well; exit 1 when it is not (of server.tls_certificate it trusts that very one)",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var trusting *http.Client
 			if address == "" {
 				c, err := load()
 				if err != nil {
 					return err
 				}
-				address = localURL(c.Server.Listen) + c.Server.BasePath
+				address = localURL(c.Server, c.Server.Listen) + c.Server.BasePath
+				if trusting, err = ownHTTP(c.Server); err != nil {
+					return err
+				}
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
 			defer cancel()
-			_, err := (&client.Client{URL: address}).Call(ctx, http.MethodGet, "/healthz", nil, nil)
+			_, err := (&client.Client{URL: address, HTTP: trusting}).Call(ctx, http.MethodGet, "/healthz", nil, nil)
 			return err
 		},
 	}
@@ -178,13 +182,20 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		BasePath: c.Server.BasePath, TrustedProxies: prefixes(c.Server.TrustedProxies), CORSOrigins: c.Server.CORSOrigins,
 		RequestTimeout: c.Server.RequestTimeout, WriteTimeout: c.Server.WriteTimeout, MaxBodyBytes: c.Server.MaxBodyBytes, Log: log,
 	})
+	https, err := serverTLS(c.Server, log)
+	if err != nil {
+		return fmt.Errorf("%w:\n%w", errConfiguration, err)
+	}
 	server := &http.Server{
-		Handler:           handler,
+		Handler: handler, TLSConfig: https,
 		ReadHeaderTimeout: c.Server.ReadHeaderTimeout, ReadTimeout: c.Server.ReadTimeout,
 		WriteTimeout: c.Server.WriteTimeout, IdleTimeout: c.Server.IdleTimeout,
 		MaxHeaderBytes: int(c.Server.MaxHeaderBytes), ErrorLog: stdlog.New(warnings{log}, "", 0),
 	}
 	announce(out, c, listener.Addr().String())
+	if inClear(c.LDAP) {
+		log.Warn("passwords travel to the directory in clear: set ldap.start_tls, or an ldaps:// URL")
+	}
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		authenticator.Sweep(ctx, func(err error) { log.WithError(err).Warn("old sessions could not be removed; that is tried again") })
@@ -211,7 +222,13 @@ func serve(ctx context.Context, stop func(), server *http.Server, listener net.L
 		died = private.Done()
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	go func() {
+		if server.TLSConfig != nil {
+			failed <- server.ServeTLS(listener, "", "")
+		} else {
+			failed <- server.Serve(listener)
+		}
+	}()
 	var ended error
 	select {
 	case err := <-failed:
@@ -356,12 +373,14 @@ func tokenKeys(c *config.Config) ([]ed25519.PrivateKey, error) {
 // ldapOptions unpacks the configuration for ldapdir.
 func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 	o := ldapdir.Options{
-		URL: c.LDAP.URL, BaseDN: c.LDAP.BaseDN, BindDN: c.LDAP.BindDN, BindPassword: string(c.LDAP.BindPassword),
+		URL: c.LDAP.URL, StartTLS: c.LDAP.StartTLS, BaseDN: c.LDAP.BaseDN, BindDN: c.LDAP.BindDN, BindPassword: string(c.LDAP.BindPassword),
 		Timeout: c.LDAP.Timeout, Connections: c.LDAP.Connections, ExclusiveConnections: c.LDAP.ExclusiveConnections,
 		MaxConnectionAge: c.LDAP.MaxConnectionAge, PageSize: uint32(c.LDAP.PageSize), MaxMessageBytes: c.LDAP.MaxMessageBytes,
 		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), Decoy: below(c.LDAP.Decoy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords, LoginField: c.Auth.LoginField, ActAsCaller: c.LDAP.ActAsCaller,
 	}
-	var problems []error
+	secured, err := directoryTLS(c.LDAP)
+	o.TLS = secured
+	problems := []error{err}
 	for _, k := range []struct {
 		table directory.Kind
 		kind  config.Kind
@@ -426,7 +445,7 @@ func prefixes(proxies []string) []netip.Prefix {
 
 // announce says where the API is and how to log in, all at once.
 func announce(out io.Writer, c *config.Config, address string) {
-	url := localURL(address) + c.Server.BasePath
+	url := localURL(c.Server, address) + c.Server.BasePath
 	text := fmt.Sprintf("Rollcall %s, %s environment\n  listens on   %s\n  directory    %s, ", version, c.Environment, url, c.LDAP.URL)
 	if c.Embedded.Enabled {
 		text += "a private OpenLDAP that keeps its data in " + c.Embedded.Dir + "\n"
@@ -440,13 +459,17 @@ func announce(out io.Writer, c *config.Config, address string) {
 }
 
 // localURL returns where a server that listens on the address is reached from this machine.
-func localURL(listen string) string {
+func localURL(c config.Server, listen string) string {
+	scheme := "http://"
+	if c.TLSCertificate != "" {
+		scheme = "https://"
+	}
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "http://" + listen
+		return scheme + listen
 	}
 	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return scheme + net.JoinHostPort(host, port)
 }

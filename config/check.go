@@ -27,9 +27,12 @@ func (c *Config) problems() []problem {
 		{"server.idle_timeout", positive(c.Server.IdleTimeout)},
 		{"server.shutdown_timeout", positive(c.Server.ShutdownTimeout)},
 		{"server.max_body_bytes", between(c.Server.MaxBodyBytes, kibi, gibi)},
+		{"server.tls_key", together("server.tls_certificate", c.Server.TLSCertificate, c.Server.TLSKey)},
 		{"server.max_header_bytes", between(c.Server.MaxHeaderBytes, kibi, gibi)},
 
 		{"ldap.url", first(c.outside("ldap.url", c.LDAP.URL), optional(c.LDAP.URL, ldapURL))},
+		{"ldap.start_tls", c.startTLS()},
+		{"ldap.client_key", together("ldap.client_certificate", c.LDAP.ClientCertificate, c.LDAP.ClientKey)},
 		{"ldap.base_dn", c.baseDN()},
 		{"ldap.bind_dn", first(c.outside("ldap.bind_dn", c.LDAP.BindDN), optional(c.LDAP.BindDN, dn))},
 		{"ldap.bind_password", c.outside("ldap.bind_password", string(c.LDAP.BindPassword))},
@@ -186,6 +189,26 @@ func (c *Config) baseDN() string {
 	return first(required("ldap.base_dn", c.LDAP.BaseDN), dn(c.LDAP.BaseDN))
 }
 
+func (c *Config) startTLS() string {
+	switch {
+	case !c.LDAP.StartTLS:
+		return ""
+	case c.Embedded.Enabled:
+		return "is true, but the embedded server has no TLS: set embedded.enabled to false, or leave ldap.start_tls out"
+	case strings.HasPrefix(c.LDAP.URL, "ldaps:"):
+		return "is true, but ldap.url begins with ldaps: and is TLS already: set one of them"
+	}
+	return ""
+}
+
+// together checks that a key's file is given where its certificate's is, and only there.
+func together(certificate, certificateFile, keyFile string) string {
+	if (certificateFile == "") != (keyFile == "") {
+		return "must be given together with " + certificate
+	}
+	return ""
+}
+
 func (c *Config) tokenKeys() string {
 	if c.Embedded.Enabled || len(c.Auth.TokenKeys) > 0 {
 		return ""
@@ -321,11 +344,11 @@ func ldapURL(text string) string {
 	u, err := url.Parse(text)
 	if err == nil {
 		host, port, ok := hostPort(u.Host)
-		if ok && host != "" && port > 0 && text == "ldap://"+u.Host {
+		if ok && host != "" && port > 0 && (text == "ldap://"+u.Host || text == "ldaps://"+u.Host) {
 			return ""
 		}
 	}
-	return "must be ldap://host:port, such as ldap://ldap.example.org:389, and no more than that; " +
+	return "must be ldap://host:port, such as ldap://ldap.example.org:389, or ldaps://host:port, and no more than that; " +
 		"a name and a password belong in ldap.bind_dn and ldap.bind_password"
 }
 

@@ -93,7 +93,11 @@ func TestValues(t *testing.T) {
 		{"ldap.url", "ldap://ldap.example.org", server},
 		{"ldap.url", "ldap://ldap.example.org:0", server},
 		{"ldap.url", "ldap://:389", server},
-		{"ldap.url", "ldaps://ldap.example.org:636", server},
+		{"ldap.url", "ldaps://ldap.example.org:636", ""},
+		{"ldap.url", "ldaps://ldap.example.org", server},
+		{"ldap.client_key", "client.key", "must be given together with ldap.client_certificate"},
+		{"ldap.start_tls", "true", "is true, but the embedded server has no TLS"},
+		{"server.tls_key", "server.key", "must be given together with server.tls_certificate"},
 		{"ldap.url", "ldap.example.org:389", server},
 		{"ldap.url", "LDAP://ldap.example.org:389", server},
 		{"ldap.url", "ldap://ldap.example.org:389/", server},
@@ -217,6 +221,20 @@ func TestWriteTimeoutMustBePositive(t *testing.T) {
 	wantFaults(t, err,
 		"server.request_timeout (default): 10s must be shorter than server.write_timeout, which is 0s",
 		"server.write_timeout (FILE:1): must be more than 0s, not 0s")
+}
+
+func TestStartTLSIsForConnectionsThatAreNotTLSYet(t *testing.T) {
+	for url, want := range map[string]string{
+		"ldap://ldap.example.org:389":  "",
+		"ldaps://ldap.example.org:636": "ldap.start_tls (ROLLCALL_LDAP_START_TLS): is true, but ldap.url begins with ldaps: and is TLS already: set one of them",
+	} {
+		_, err := Load(Options{Environ: append(production[1:len(production):len(production)], "ROLLCALL_LDAP_URL="+url, "ROLLCALL_LDAP_START_TLS=true")})
+		if want == "" {
+			wantFaults(t, err)
+		} else {
+			wantFaults(t, err, want)
+		}
+	}
 }
 
 func TestWithoutABaseDNThereIsNothingToLeaveOff(t *testing.T) {

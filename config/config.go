@@ -44,12 +44,18 @@ type Server struct {
 	ShutdownTimeout   time.Duration `mapstructure:"shutdown_timeout"`
 	MaxBodyBytes      int64         `mapstructure:"max_body_bytes"`
 	MaxHeaderBytes    int64         `mapstructure:"max_header_bytes"`
+	TLSCertificate    string        `mapstructure:"tls_certificate"` // a file; empty: no TLS
+	TLSKey            string        `mapstructure:"tls_key"`         // a file
 }
 
 // LDAP is the directory to connect to. When Embedded.Enabled is true, URL,
 // BindDN and BindPassword are empty and BaseDN may be; else none of them is.
 type LDAP struct {
-	URL                  string        `mapstructure:"url"` // ldap://host:port
+	URL                  string        `mapstructure:"url"` // ldap://host:port or ldaps://host:port
+	StartTLS             bool          `mapstructure:"start_tls"`
+	CAFile               string        `mapstructure:"ca_file"`            // empty: the system's
+	ClientCertificate    string        `mapstructure:"client_certificate"` // a file; empty: none
+	ClientKey            string        `mapstructure:"client_key"`         // a file
 	BaseDN               string        `mapstructure:"base_dn"`
 	BindDN               string        `mapstructure:"bind_dn"`
 	BindPassword         Secret        `mapstructure:"bind_password"`

@@ -4,6 +4,7 @@ package ldapdir
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,8 +20,13 @@ import (
 
 // Options say which server to use, and how.
 type Options struct {
-	// URL of the server, such as ldap://ldap.example.org:389.
+	// URL of the server, such as ldap://ldap.example.org:389, or with ldaps: where all is TLS.
 	URL string
+	// StartTLS makes an ldap: connection go on in TLS (RFC 4511 §4.14), before anything else is said.
+	StartTLS bool
+	// TLS says whom to trust, and what certificate to show; nil trusts whom the system trusts. The name that the
+	// server's certificate must be for is the URL's.
+	TLS *tls.Config
 	// BaseDN is an entry above the containers of all kinds.
 	BaseDN string
 	// BindDN and BindPassword are of the service account.

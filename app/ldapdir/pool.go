@@ -2,6 +2,7 @@ package ldapdir
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -23,6 +24,8 @@ import (
 type pool struct {
 	options  Options
 	address  string
+	secure   bool // from the first byte
+	tls      *tls.Config
 	features atomic.Pointer[features]
 
 	// shared carries operations that end soon, many at a time on each connection.
@@ -42,15 +45,19 @@ type pool struct {
 
 func newPool(o Options) (*pool, error) {
 	server, err := url.Parse(o.URL)
-	if err != nil || server.Scheme != "ldap" || server.Host == "" {
-		return nil, errors.New("the LDAP URL must look like ldap://ldap.example.org:389")
+	if err != nil || server.Scheme != "ldap" && server.Scheme != "ldaps" || server.Host == "" || server.Scheme == "ldaps" && o.StartTLS {
+		return nil, errors.New("the LDAP URL must look like ldap://ldap.example.org:389, or like ldaps://ldap.example.org:636 without StartTLS")
 	}
 	port := server.Port()
 	if port == "" {
-		port = "389"
+		port = map[string]string{"ldap": "389", "ldaps": "636"}[server.Scheme]
 	}
-	p := &pool{options: o, address: net.JoinHostPort(server.Hostname(), port), shared: make([]slot, o.Connections),
-		conns: make(map[*conn]struct{})}
+	p := &pool{options: o, address: net.JoinHostPort(server.Hostname(), port), secure: server.Scheme == "ldaps", tls: &tls.Config{},
+		shared: make([]slot, o.Connections), conns: make(map[*conn]struct{})}
+	if o.TLS != nil {
+		p.tls = o.TLS.Clone()
+	}
+	p.tls.MinVersion, p.tls.ServerName = max(p.tls.MinVersion, tls.VersionTLS12), server.Hostname()
 	for i := range p.shared {
 		p.shared[i].dialing = make(chan struct{}, 1)
 	}
@@ -103,14 +110,35 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	}
 	// A write that takes half of an operation's time has stalled: what waits behind it keeps the other half.
 	w := &wire{Conn: raw, timeout: p.options.Timeout / 2}
-	c := &conn{Conn: ldap.NewConn(w, false), pool: p, wire: w, born: time.Now()}
+	stream := net.Conn(w)
+	if p.secure {
+		secured := tls.Client(w, p.tls)
+		if err := secured.HandshakeContext(ctx); err != nil {
+			_ = raw.Close()
+			return nil, p.insecure(ctx, err)
+		}
+		stream = secured
+	}
+	c := &conn{Conn: ldap.NewConn(stream, p.secure), pool: p, wire: w, born: time.Now()}
 	if !p.remember(c) {
 		_ = raw.Close()
 		return nil, &lostError{cause: errors.New("the pool is closed")}
 	}
 	c.SetTimeout(p.options.Timeout + time.Second) // a backstop: the context's deadline comes first
 	c.Start()
+	if p.options.StartTLS {
+		if _, err := await(ctx, c, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.StartTLS(p.tls) }); err != nil {
+			c.retire()
+			return nil, p.insecure(ctx, err)
+		}
+	}
 	return c, nil
+}
+
+// insecure is that the server can't be spoken to in TLS. In clear nothing is ever said to it then.
+func (p *pool) insecure(ctx context.Context, err error) error {
+	return &lostError{timeout: ctx.Err() != nil, cause: fmt.Errorf(
+		"TLS with %s failed; see that it offers TLS, that its certificate is for that name and valid, and that ldap.ca_file has its CA: %w", p.address, err)}
 }
 
 // dialService opens a connection that is bound as the service account, and learns what the server can do.

