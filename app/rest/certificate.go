@@ -18,6 +18,7 @@ type Certificate struct {
 	mutex     sync.Mutex
 	cert, key []byte // as they were last read, good or bad
 	current   *tls.Certificate
+	told      string // what was logged last
 }
 
 // NewCertificate reads a certificate. What goes wrong when it is read again is told to the log, and the one before
@@ -31,7 +32,9 @@ func NewCertificate(certFile, keyFile string, log *logrus.Logger) (*Certificate,
 func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	if err := c.read(); err != nil {
+	err := c.read()
+	if err != nil && err.Error() != c.told {
+		c.told = err.Error()
 		c.log.WithError(err).Error("the TLS certificate could not be read again; the one before stays in use")
 	}
 	return c.current, nil
@@ -55,6 +58,6 @@ func (c *Certificate) read() error {
 	if err != nil {
 		return err
 	}
-	c.current = &pair
+	c.current, c.told = &pair, ""
 	return nil
 }
