@@ -2,6 +2,8 @@ package ldapdir
 
 import (
 	"context"
+	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -30,23 +32,51 @@ var _ directory.Sessions = (*Sessions)(nil)
 // Sessions returns those below an entry.
 func (d *Directory) Sessions(container string) *Sessions { return &Sessions{d, container} }
 
-func (s *Sessions) dn(id string) string {
-	return attrName + "=" + ldap.EscapeDN(id) + "," + s.container
+func (s *Sessions) dn(id string) string { return attrName + "=" + exact(id) + "," + s.container }
+
+// exact writes a string so that the server, which folds case and spaces (RFC 4518), takes no other for it: all but
+// small letters, digits and hyphens as in a URL.
+func exact(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02x", c)
+		}
+	}
+	return b.String()
 }
 
-// sessionSeparator occurs in no UUID, digest or GeneralizedTime.
-const sessionSeparator = " "
+// sessionSeparator does not occur in what exact writes.
+const sessionSeparator = ":"
 
 // described is a session as its entry describes it.
 func described(session directory.Session) string {
-	return strings.Join([]string{session.UserID, session.Token, "changed:" + session.PasswordChanged}, sessionSeparator)
+	return strings.Join([]string{exact(session.UserID), exact(session.Token), exact(session.PasswordChanged)}, sessionSeparator)
+}
+
+// undescribed reads what described wrote.
+func undescribed(id, description string) (directory.Session, bool) {
+	parts := strings.Split(description, sessionSeparator)
+	if len(parts) != 3 {
+		return directory.Session{}, false
+	}
+	for i, part := range parts {
+		var err error
+		if parts[i], err = url.PathUnescape(part); err != nil {
+			return directory.Session{}, false
+		}
+	}
+	session := directory.Session{ID: id, UserID: parts[0], Token: parts[1], PasswordChanged: parts[2]}
+	return session, described(session) == description
 }
 
 // Begin implements [directory.Sessions] by one Add.
 func (s *Sessions) Begin(ctx context.Context, session directory.Session) error {
 	add := ldap.NewAddRequest(s.dn(session.ID), nil)
 	add.Attribute(attrObjectClass, []string{sessionClass})
-	add.Attribute(attrName, []string{session.ID})
+	add.Attribute(attrName, []string{exact(session.ID)})
 	add.Attribute(attrDescription, []string{described(session)})
 	err := s.directory.add(directory.AsService(ctx), add)
 	if hasCode(err, ldap.LDAPResultNoSuchObject) || hasCode(err, ldap.LDAPResultInsufficientAccessRights) {
@@ -66,11 +96,11 @@ func (s *Sessions) Session(ctx context.Context, id string) (directory.Session, e
 	case err != nil:
 		return directory.Session{}, s.directory.fault(err, nil)
 	}
-	parts := strings.Split(result.Entries[0].GetEqualFoldAttributeValue(attrDescription), sessionSeparator)
-	if len(parts) != 3 {
+	session, ok := undescribed(id, result.Entries[0].GetEqualFoldAttributeValue(attrDescription))
+	if !ok {
 		return directory.Session{}, &directory.Error{Code: directory.NotFound}
 	}
-	return directory.Session{ID: id, UserID: parts[0], Token: parts[1], PasswordChanged: strings.TrimPrefix(parts[2], "changed:")}, nil
+	return session, nil
 }
 
 // Rotate implements [directory.Sessions] by one Modify, which the server carries out only where the old description
@@ -97,10 +127,13 @@ func (s *Sessions) Rotate(ctx context.Context, id, from, to string) error {
 	return s.directory.writeFault(err, nil)
 }
 
-// End implements [directory.Sessions].
-func (s *Sessions) End(ctx context.Context, id string) error {
-	err := s.directory.remove(directory.AsService(ctx), ldap.NewDelRequest(s.dn(id), nil))
-	if hasCode(err, ldap.LDAPResultNoSuchObject) {
+// End implements [directory.Sessions] by one Delete.
+func (s *Sessions) End(ctx context.Context, id string) error { return s.remove(ctx, s.dn(id)) }
+
+// remove deletes an entry, if it is there.
+func (s *Sessions) remove(ctx context.Context, dn string) error {
+	err := s.directory.remove(directory.AsService(ctx), ldap.NewDelRequest(dn, nil))
+	if hasCode(err, ldap.LDAPResultNoSuchObject) || hasCode(err, ldap.LDAPResultInvalidDNSyntax) {
 		return nil
 	}
 	return s.directory.writeFault(err, nil)
@@ -114,13 +147,13 @@ func (s *Sessions) Sweep(ctx context.Context, before time.Time) error {
 	filter := "(&(objectClass=" + sessionClass + ")(modifyTimestamp<=" + before.UTC().Format("20060102150405Z") + "))"
 	for {
 		result, err := s.directory.search(directory.AsService(ctx), ldap.NewSearchRequest(s.container, ldap.ScopeSingleLevel, ldap.NeverDerefAliases, sweptAtOnce, 0, false,
-			filter, []string{attrName}, nil))
-		more := hasCode(err, ldap.LDAPResultSizeLimitExceeded)
+			filter, []string{"1.1"}, nil))
+		more := hasCode(err, ldap.LDAPResultSizeLimitExceeded) && len(result.Entries) > 0
 		if err != nil && !more {
 			return s.directory.fault(err, nil)
 		}
 		for _, found := range result.Entries {
-			if err := s.End(ctx, found.GetEqualFoldAttributeValue(attrName)); err != nil {
+			if err := s.remove(ctx, found.DN); err != nil {
 				return err
 			}
 		}

@@ -1294,7 +1294,7 @@ func TestNoBodyIsABomb(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			for _, route := range bodies {
-				if len(c.body) > 1<<20 && route.method != "POST" {
+				if len(c.body) > 1<<20 && route.path != "/login" && route.path != "/users" {
 					continue // that takes long, and they all read it in the same way
 				}
 				body := strings.ReplaceAll(c.body, "FIELD", route.field)

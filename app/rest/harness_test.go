@@ -107,7 +107,7 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 	if s.between != nil {
 		inner = s.between(inner)
 	}
-	protection := directory.Protection{AdminGroup: adminGroup, Entries: []string{adminDN}, SameDN: ldapdir.SameDN, Groups: d.Groups}
+	protection := directory.Protection{AdminGroup: adminGroup, Entries: []string{adminDN, "cn=protected,ou=people," + ldapdirtest.Base}, SameDN: ldapdir.SameDN, Groups: d.Groups}
 	s.rest.Ready, s.rest.Logins = d.Ready, authenticator
 	if s.rest.Authenticate == nil {
 		s.rest.Authenticate = authenticator.Authenticate

@@ -1,6 +1,7 @@
 package directorytest
 
 import (
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,8 @@ func RunSessions(t *testing.T, open func(t *testing.T) directory.Sessions) {
 		{"a session that has ended is gone, and may end again", endedIsGone},
 		{"a sweep takes what is older than a moment", swept},
 		{"a strange id is of no session", strangeIDs},
+		{"whatever is kept comes back as it was", oddStringsComeBack},
+		{"a token is another as soon as one character differs", nearlyTheToken},
 	} {
 		t.Run(rule.name, func(t *testing.T) { rule.test(t, open(t)) })
 	}
@@ -50,21 +53,8 @@ func begunIsRead(t *testing.T, s directory.Sessions) {
 
 func rotatedOnce(t *testing.T, s directory.Sessions) {
 	begin(t, s, aSession)
-	var won atomic.Int32
-	var all sync.WaitGroup
-	for range 32 {
-		all.Go(func() {
-			switch err := s.Rotate(background(t), aSession.ID, "first", "second"); {
-			case err == nil:
-				won.Add(1)
-			case !directory.Is(err, directory.Stale):
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-	if won.Load() != 1 {
-		t.Errorf("%d won", won.Load())
+	if won := rotatedAtOnce(t, s, aSession.ID, "first", "second"); won != 1 {
+		t.Errorf("%d won", won)
 	}
 	got, err := s.Session(background(t), aSession.ID)
 	want := aSession
@@ -110,9 +100,84 @@ func swept(t *testing.T, s directory.Sessions) {
 
 func strangeIDs(t *testing.T, s directory.Sessions) {
 	begin(t, s, aSession)
-	for _, id := range append([]string{"", "\x00", "ABC,ou=people", "ABC+cn=x", "a\nb"}, Names...) {
+	for _, id := range append([]string{"", "\x00", "ABC,ou=people", "ABC+cn=x", "a\nb", "abc", " ABC", "ABC ", "%41BC"}, Names...) {
 		if _, err := s.Session(background(t), id); !directory.Is(err, directory.NotFound) {
 			t.Errorf("%q: %v", id, err)
 		}
+		if err := s.Rotate(background(t), id, "first", "second"); !directory.Is(err, directory.NotFound) {
+			t.Errorf("%q is rotated: %v", id, err)
+		}
+		if err := s.End(background(t), id); err != nil {
+			t.Errorf("%q ends: %v", id, err)
+		}
 	}
+	if _, err := s.Session(background(t), aSession.ID); err != nil {
+		t.Errorf("another's end ended it: %v", err)
+	}
+}
+
+// odd are strings that whoever keeps them may take apart, fold or refuse.
+var odd = append([]string{"", " ", "  ", "a b", "A B", "a  b", ":", "::", "%", "%3a", "changed:", "\x00", "\xff", "a\nb", "\uff21", "e\u0301", "\u00e9"}, Names...)
+
+func oddStringsComeBack(t *testing.T, s directory.Sessions) {
+	var all []directory.Session
+	for i, value := range odd {
+		of := func(prefix string) directory.Session {
+			return directory.Session{ID: prefix + strconv.Itoa(i), UserID: "user", Token: "token", PasswordChanged: "word"}
+		}
+		user, token, word, id, every := of("user"), of("token"), of("word"), of("id "+value), of("every"+value)
+		user.UserID, token.Token, word.PasswordChanged = value, value, value
+		every.UserID, every.Token, every.PasswordChanged = value, value, value
+		all = append(all, user, token, word, id, every)
+	}
+	for _, session := range all {
+		begin(t, s, session)
+	}
+	for _, session := range all {
+		got, err := s.Session(background(t), session.ID)
+		if diff := cmp.Diff(session, got); err != nil || diff != "" {
+			t.Errorf("%+q: %v (-begun +read)\n%s", session, err, diff)
+		}
+		if err := s.Rotate(background(t), session.ID, session.Token, session.Token+"+"); err != nil {
+			t.Errorf("%+q is not rotated: %v", session, err)
+		}
+		session.Token += "+"
+		got, err = s.Session(background(t), session.ID)
+		if diff := cmp.Diff(session, got); err != nil || diff != "" {
+			t.Errorf("%+q: %v (-rotated +read)\n%s", session, err, diff)
+		}
+	}
+}
+
+func nearlyTheToken(t *testing.T, s directory.Sessions) {
+	for i, pair := range [][2]string{{"AbC", "aBc"}, {"a b", "a  b"}, {" a", "a"}, {"\uff21", "A"}} {
+		session := aSession
+		session.ID, session.Token = "S"+strconv.Itoa(i), pair[0]
+		begin(t, s, session)
+		if err := s.Rotate(background(t), session.ID, pair[1], "third"); !directory.Is(err, directory.Stale) {
+			t.Errorf("%q passes for %q: %v", pair[1], pair[0], err)
+		}
+		if won := rotatedAtOnce(t, s, session.ID, pair[0], pair[1]); won != 1 {
+			t.Errorf("from %q to %q: %d won", pair[0], pair[1], won)
+		}
+	}
+}
+
+// rotatedAtOnce returns how many of many rotations at once succeed. The others find that they are too late.
+func rotatedAtOnce(t *testing.T, s directory.Sessions, id, from, to string) int32 {
+	t.Helper()
+	var won atomic.Int32
+	var all sync.WaitGroup
+	for range 32 {
+		all.Go(func() {
+			switch err := s.Rotate(background(t), id, from, to); {
+			case err == nil:
+				won.Add(1)
+			case !directory.Is(err, directory.Stale):
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	return won.Load()
 }
