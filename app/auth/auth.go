@@ -52,7 +52,7 @@ type Authenticator struct {
 	issuer   *issuer // nil for none
 
 	proofs *proofs
-	// known are accounts by login, memberships by account ID, bearers by a digest of their token.
+	// known are accounts by a digest of login and password, memberships by account ID, bearers by a digest of their token.
 	known       cache[directory.Account]
 	memberships cache[membership]
 	bearers     cache[bearer]
@@ -93,25 +93,27 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (direct
 	if c.Token != "" {
 		return a.bearer(ctx, c.Token)
 	}
-	account, err := a.account(ctx, c.Login)
-	if err != nil {
-		return directory.Caller{}, err
+	// Only who has proved a password is remembered, and with that password: whatever else is tried costs as much as
+	// for a name that does not exist.
+	var state directory.PasswordState
+	read := false
+	account, err := a.known.read(a.proofs.digest(c.Login, c.Password), a.options.Freshness, func() (directory.Account, error) {
+		read = true
+		account, err := orNobody(a.accounts.Account(ctx, a.options.LoginField, c.Login))
+		if err == nil {
+			state, err = a.prove(ctx, c, account)
+		}
+		return account, err
+	})
+	if err == nil && !read {
+		state, err = a.prove(ctx, c, account)
 	}
-	state, err := a.prove(ctx, c, account)
 	if err != nil {
 		return directory.Caller{}, err
 	}
 	caller, err := a.caller(ctx, account)
 	caller.Login, caller.MustChange = c.Login, state.MustChange
 	return caller, err
-}
-
-// account returns what is known of the user with a login name; the zero Account where there is none.
-func (a *Authenticator) account(ctx context.Context, login string) (directory.Account, error) {
-	account, err := a.known.read(login, a.options.Freshness, func() (directory.Account, error) {
-		return a.accounts.Account(ctx, a.options.LoginField, login)
-	})
-	return orNobody(account, err)
 }
 
 // orNobody returns the zero Account in the place of an error that says there is none.

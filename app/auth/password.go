@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"maps"
 	"strconv"
 	"sync"
@@ -19,10 +20,8 @@ type proofs struct {
 	secret [sha256.Size]byte
 
 	mutex sync.Mutex
-	all   map[proofKey]*proof
+	all   map[string]*proof
 }
-
-type proofKey [sha256.Size]byte
 
 // proof is one of them.
 type proof struct {
@@ -34,7 +33,7 @@ type proof struct {
 }
 
 func newProofs(memory time.Duration) *proofs {
-	return &proofs{memory: memory, secret: random(), all: map[proofKey]*proof{}}
+	return &proofs{memory: memory, secret: random(), all: map[string]*proof{}}
 }
 
 // prove finds out whether a password is an account's, by a bind or because it was a short while ago. Requests that
@@ -101,24 +100,29 @@ func (a *Authenticator) limited(c Credentials, account directory.Account) string
 }
 
 // key is of the name, the password and the account's state, so that a changed password is not remembered.
-func (s *proofs) key(c Credentials, account directory.Account) proofKey {
+func (s *proofs) key(c Credentials, account directory.Account) string {
+	return s.digest(c.Login, account.ID, strconv.FormatBool(account.Locked), account.PasswordChanged, c.Password)
+}
+
+// digest stands for some words without showing them.
+func (s *proofs) digest(words ...string) string {
 	mac := hmac.New(sha256.New, s.secret[:])
-	for _, part := range []string{c.Login, account.ID, strconv.FormatBool(account.Locked), account.PasswordChanged, c.Password} {
-		_, _ = mac.Write([]byte(part))
-		_, _ = mac.Write([]byte{0})
+	for _, word := range words {
+		_, _ = mac.Write(binary.AppendUvarint(nil, uint64(len(word))))
+		_, _ = mac.Write([]byte(word))
 	}
-	return proofKey(mac.Sum(nil))
+	return string(mac.Sum(nil))
 }
 
 // begin returns the proof under a key, and whether it is the caller's to finish.
-func (s *proofs) begin(key proofKey, id string) (p *proof, mine bool) {
+func (s *proofs) begin(key string, id string) (p *proof, mine bool) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if p, ok := s.all[key]; ok {
 		return p, false
 	}
 	if len(s.all) >= maxRemembered {
-		maps.DeleteFunc(s.all, func(_ proofKey, p *proof) bool { return !p.until.IsZero() && time.Now().After(p.until) })
+		maps.DeleteFunc(s.all, func(_ string, p *proof) bool { return !p.until.IsZero() && time.Now().After(p.until) })
 	}
 	p = &proof{id: id, done: make(chan struct{})}
 	s.all[key] = p
@@ -126,7 +130,7 @@ func (s *proofs) begin(key proofKey, id string) (p *proof, mine bool) {
 }
 
 // finish tells those who wait what came of it, and remembers what was right.
-func (s *proofs) finish(key proofKey, p *proof) {
+func (s *proofs) finish(key string, p *proof) {
 	s.mutex.Lock()
 	p.until = time.Now().Add(s.memory)
 	if p.err != nil && s.all[key] == p {
@@ -136,7 +140,7 @@ func (s *proofs) finish(key proofKey, p *proof) {
 	close(p.done)
 }
 
-func (s *proofs) drop(key proofKey, p *proof) {
+func (s *proofs) drop(key string, p *proof) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.all[key] == p {
@@ -145,7 +149,7 @@ func (s *proofs) drop(key proofKey, p *proof) {
 }
 
 // forgetDone makes a password be proved again, unless that is being done.
-func (s *proofs) forgetDone(key proofKey) {
+func (s *proofs) forgetDone(key string) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if p, ok := s.all[key]; ok && !p.until.IsZero() {
@@ -157,5 +161,5 @@ func (s *proofs) forgetDone(key proofKey) {
 func (s *proofs) forget(id string) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	maps.DeleteFunc(s.all, func(_ proofKey, p *proof) bool { return id == "" || p.id == id })
+	maps.DeleteFunc(s.all, func(_ string, p *proof) bool { return id == "" || p.id == id })
 }

@@ -37,11 +37,14 @@ func (d *Directory) Authenticate(ctx context.Context, dn, password string) (dire
 	if password == "" { // RFC 4513 §5.1: such a bind succeeds, as nobody
 		return none, refused
 	}
-	if dn == "" {
+	nobody := dn == ""
+	if nobody {
+		dn = d.options.Decoy
+	}
+	if without := d.lacksPassword(ctx, dn); nobody || without { // asked of everybody
 		if err := d.bindDecoy(ctx, password); err != nil {
 			return none, err
 		}
-		d.lacksPassword(ctx, d.options.Decoy) // so that it is asked of everybody
 		return none, refused
 	}
 	c, policy, err := d.bindAs(ctx, dn, password)
@@ -55,7 +58,7 @@ func (d *Directory) Authenticate(ctx context.Context, dn, password string) (dire
 		return none, &directory.Error{Code: directory.PasswordExpired, Cause: err}
 	}
 	refused.Cause = err
-	if policy.Error == accountLocked || d.lacksPassword(ctx, dn) {
+	if policy.Error == accountLocked {
 		if err := d.bindDecoy(ctx, password); err != nil {
 			return none, err
 		}

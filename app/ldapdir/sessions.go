@@ -140,7 +140,7 @@ func (s *Sessions) remove(ctx context.Context, dn string) error {
 }
 
 // sweptAtOnce bounds how many sessions one search of a sweep finds.
-const sweptAtOnce = 1000
+const sweptAtOnce = 100
 
 // Sweep implements [directory.Sessions] by the entries' modifyTimestamp, which Rotate changes.
 func (s *Sessions) Sweep(ctx context.Context, before time.Time) error {

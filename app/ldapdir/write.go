@@ -25,7 +25,7 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 	}
 	if !m.direct {
 		name := patch.Set[kind.Key][0]
-		if _, err := d.find(ctx, m, name); !directory.Is(err, directory.NotFound) {
+		if _, err := d.find(directory.AsService(ctx), m, name); !directory.Is(err, directory.NotFound) { // also one that the caller may not see
 			if err == nil {
 				err = &directory.Error{Code: directory.AlreadyExists}
 			}

@@ -37,10 +37,10 @@ func decodePatch(body []byte, kind *directory.Kind) (directory.Patch, error) {
 		field, known := kind.Field(name)
 		switch {
 		case seen[name]:
-			patch.Faults = append(patch.Faults, directory.Violation{Field: name, Message: "is given more than once"})
+			patch.Faults = append(patch.Faults, directory.Violation{Field: shown(name), Message: "is given more than once"})
 			continue
 		case !known:
-			patch.Faults = append(patch.Faults, directory.UnknownField(kind, name))
+			patch.Faults = append(patch.Faults, directory.UnknownField(kind, shown(name)))
 		default:
 			values, wrong := decodeValues(field, raw)
 			if wrong != "" {
@@ -117,4 +117,13 @@ func malformed(detail string) error {
 func syntaxError(err error, decoder *json.Decoder) error {
 	return &directory.Error{Code: directory.BadRequest, Cause: err,
 		Detail: fmt.Sprintf("The body is not valid JSON, at about byte %d.", decoder.InputOffset())}
+}
+
+// shown returns a field's name as answers and logs repeat it: as the client wrote it, but not at any length.
+func shown(name string) string {
+	const most = 100
+	if runes := []rune(name); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return name
 }
