@@ -5,7 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
+	"encoding/hex"
+	"strings"
 	"time"
 
 	"rollcall/app/directory"
@@ -40,7 +41,7 @@ func (a *Authenticator) Login(ctx context.Context, c Credentials) (Login, error)
 		return Login{}, err
 	}
 	login := Login{Caller: caller, Password: state}
-	login.Caller.Login, login.Caller.Session = c.Login, rand.Text()
+	login.Caller.Login, login.Caller.Session = c.Login, strings.ToLower(rand.Text())
 	token, err := a.sign(&login)
 	if err != nil {
 		return Login{}, err
@@ -121,7 +122,7 @@ func (a *Authenticator) sign(login *Login) (token string, err error) {
 // digest is what is kept of a refresh token's id.
 func digest(id string) string {
 	sum := sha256.Sum256([]byte(id))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:])
 }
 
 // sweepEvery is how often sessions that have run out are removed.
