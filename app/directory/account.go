@@ -48,7 +48,7 @@ type Session struct {
 	PasswordChanged string
 }
 
-// Sessions is the port to where sessions are kept.
+// Sessions is the port to where sessions are kept. Its words compare exactly.
 type Sessions interface {
 	// Begin keeps a new session.
 	Begin(ctx context.Context, session Session) error
@@ -59,6 +59,6 @@ type Sessions interface {
 	Rotate(ctx context.Context, id, from, to string) error
 	// End forgets a session. One that is not there has ended already.
 	End(ctx context.Context, id string) error
-	// Sweep forgets the sessions that began, or were last rotated, before a moment.
+	// Sweep forgets the sessions that began, or were last rotated, before a moment, give or take a second.
 	Sweep(ctx context.Context, before time.Time) error
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
@@ -76,7 +77,8 @@ func modifier(t *testing.T, server *slapd.Server, dn string) string {
 // operational returns the value of an operational attribute as the service sees it.
 func operational(t *testing.T, server *slapd.Server, dn, attribute string) string {
 	t.Helper()
-	found, err := ldapdirtest.Bind(t, server).Search(ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, 0, 0, 0, false, "(objectClass=*)", []string{attribute}, nil))
+	found, err := ldapdirtest.Bind(t, server).Search(ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, 0, 0, 0, false,
+		"(objectClass=*)", []string{attribute}, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,6 +222,31 @@ func TestTheServiceActsAsPeopleOnly(t *testing.T) {
 	}
 }
 
+// TestSessionsAreTheServicesWhoeverAsks: bob may neither see nor write them.
+func TestSessionsAreTheServicesWhoeverAsks(t *testing.T) {
+	d, _ := actingDirectory(t)
+	s, bob := d.Sessions("ou=sessions,"+ldapdirtest.Base), as(t, "bob")
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"ready", func() error { return s.Ready(bob) }},
+		{"begin", func() error { return s.Begin(bob, directory.Session{ID: "a", UserID: "u", Token: "first"}) }},
+		{"session", func() error { _, err := s.Session(bob, "a"); return err }},
+		{"rotate", func() error { return s.Rotate(bob, "a", "first", "second") }},
+		{"end", func() error { return s.End(bob, "a") }},
+		{"begin again", func() error { return s.Begin(bob, directory.Session{ID: "a", UserID: "u", Token: "first"}) }},
+		{"sweep", func() error { return s.Sweep(bob, time.Now().Add(time.Minute)) }},
+	} {
+		if err := step.do(); err != nil {
+			t.Errorf("%s: %v", step.name, err)
+		}
+	}
+	if _, err := s.Session(bob, "a"); !directory.Is(err, directory.NotFound) {
+		t.Errorf("it was not swept: %v", err)
+	}
+}
+
 // TestWhatTheServiceMayNotDoIsOurFault: the server's no to the service is none to whoever asked.
 func TestWhatTheServiceMayNotDoIsOurFault(t *testing.T) {
 	d, _ := actingDirectory(t, func(o *ldapdir.Options) { o.Mappings[2].Container = "ou=policies," + ldapdirtest.Base })
@@ -297,10 +324,14 @@ access to dn.subtree="ou=hosts,`+ldapdirtest.Base+`"
 	if _, err := d.Get(as(t, "alice"), ldapdirtest.Hosts, "web"); !directory.Is(err, directory.NotFound) {
 		t.Errorf("alice sees it: %v", err)
 	}
-	if _, err := d.Create(as(t, "alice"), ldapdirtest.Hosts, directory.Patch{Set: map[string][]string{"cn": {"web"}}}); !directory.Is(err, directory.AlreadyExists) {
+	create := func(name string) error {
+		_, err := d.Create(as(t, "alice"), ldapdirtest.Hosts, directory.Patch{Set: map[string][]string{"cn": {name}}})
+		return err
+	}
+	if err := create("web"); !directory.Is(err, directory.AlreadyExists) {
 		t.Errorf("alice makes another: %v", err)
 	}
-	if _, err := d.Create(as(t, "alice"), ldapdirtest.Hosts, directory.Patch{Set: map[string][]string{"cn": {"web2"}}}); err != nil {
+	if err := create("web2"); err != nil {
 		t.Error(err)
 	}
 }
@@ -371,10 +402,9 @@ func TestEveryOperationOfThePortIsDoneAsTheCaller(t *testing.T) {
 			if port.NumMethod() != len(ops) {
 				t.Errorf("the port has %d methods, and %d are tested", port.NumMethod(), len(ops))
 			}
-			for i := range port.NumMethod() {
-				name := port.Method(i).Name
-				if ops[name] == nil {
-					t.Errorf("%s is not tested", name)
+			for method := range port.Methods() {
+				if ops[method.Name] == nil {
+					t.Errorf("%s is not tested", method.Name)
 				}
 			}
 			for _, name := range []string{"Get", "Resolve", "List", "Create", "Update", "AddValue", "RemoveValue", "ChangePassword", "Delete"} {

@@ -405,6 +405,7 @@ func TestFactsOfPaging(t *testing.T) {
 	const hosts, sizeLimit = 30, 10
 	server := ldapdirtest.Start(t, slapd.Options{Config: func(conf string) string {
 		conf = strings.Replace(conf, "sizelimit     500", fmt.Sprint("sizelimit ", sizeLimit), 1)
+		conf = strings.Replace(conf, "limits dn.onelevel=\"ou=people,", "limits dn.onelevel=\"ou=friends,", 1) // people have none of their own
 		service := "by dn.exact=\"cn=rollcall,ou=services," + ldapdirtest.Base + "\" write"
 		rule := "access to dn.children=\"ou=hosts," + ldapdirtest.Base + "\"\n\t" + service
 		conf = strings.Replace(conf, rule, rule+"\n\tby users read", 1)

@@ -37,11 +37,17 @@ func (d *Directory) Authenticate(ctx context.Context, dn, password string) (dire
 	if password == "" { // RFC 4513 §5.1: such a bind succeeds, as nobody
 		return none, refused
 	}
+	ctx, cancel := d.pool.limit(ctx)
+	defer cancel()
 	nobody := dn == ""
 	if nobody {
 		dn = d.options.Decoy
 	}
-	if without := d.lacksPassword(ctx, dn); nobody || without { // asked of everybody
+	lacking, err := d.lacksPassword(ctx, dn) // asked of everybody
+	if err != nil {
+		return none, err
+	}
+	if nobody || lacking {
 		if err := d.bindDecoy(ctx, password); err != nil {
 			return none, err
 		}
@@ -122,14 +128,17 @@ func (d *Directory) bindDecoy(ctx context.Context, password string) error {
 }
 
 // lacksPassword reports whether the server says that an entry has no password, or is gone. slapd refuses a bind as
-// such an entry at once, and does not say why.
-func (d *Directory) lacksPassword(ctx context.Context, dn string) bool {
+// such an entry at once, and does not say why. Its error is that the server did not answer.
+func (d *Directory) lacksPassword(ctx context.Context, dn string) (bool, error) {
 	if d.options.Decoy == "" {
-		return false
+		return false, nil
 	}
 	attribute := d.of(directory.KindUsers).attributeOf(directory.FieldUserPassword).Type
 	_, err := read(ctx, d.pool, func(l *ldap.Conn) (bool, error) { return l.Compare(dn, attribute, "-") })
-	return hasCode(err, ldap.LDAPResultNoSuchAttribute) || hasCode(err, ldap.LDAPResultNoSuchObject)
+	if !answered(err) {
+		return false, d.fault(err, nil)
+	}
+	return hasCode(err, ldap.LDAPResultNoSuchAttribute) || hasCode(err, ldap.LDAPResultNoSuchObject), nil
 }
 
 // groupsAtOnce bounds how many groups one search asks after.

@@ -105,7 +105,7 @@ func (d *Directory) setPassword(ctx context.Context, m *mapping, server *feature
 	return nil
 }
 
-// modifyPassword is the extended operation as the service. A violation is one of the field.
+// modifyPassword is the extended operation for another than who is bound. A violation is one of the field.
 func (d *Directory) modifyPassword(ctx context.Context, m *mapping, server *features, dn, password, field string) error {
 	request, err := passwordModify(server, dn, "", password)
 	if err != nil {

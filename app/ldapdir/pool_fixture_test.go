@@ -60,6 +60,7 @@ func open(t *testing.T, server *slapd.Server, change func(*ldapdir.Options)) *fi
 	t.Helper()
 	f := &fixture{t: t, server: server, proxy: newProxy(t, strings.TrimPrefix(server.URL(), "ldap://"))}
 	o := ldapdirtest.Options(server)
+	o.Decoy = "" // a login is one bind
 	o.URL = "ldap://" + f.listener.Addr().String()
 	o.Timeout, o.Connections, o.ExclusiveConnections, o.PageSize = timeout, 2, 3, 2
 	if change != nil {

@@ -118,7 +118,7 @@ func TestSessionsAreNobodysButTheServices(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() //nolint:gocritic // two
+		defer l.Close()
 		if who != "" {
 			if err := l.Bind(who, firstPassword); err != nil {
 				t.Fatal(err)

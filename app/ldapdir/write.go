@@ -24,8 +24,8 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 		return directory.Entry{}, d.fault(err, m)
 	}
 	if !m.direct {
-		name := patch.Set[kind.Key][0]
-		if _, err := d.find(directory.AsService(ctx), m, name); !directory.Is(err, directory.NotFound) { // also one that the caller may not see
+		name := patch.Set[kind.Key][0] // taken also where the caller may not see by whom
+		if _, err := d.find(directory.AsService(ctx), m, name); !directory.Is(err, directory.NotFound) {
 			if err == nil {
 				err = &directory.Error{Code: directory.AlreadyExists}
 			}

@@ -117,7 +117,9 @@ func strangeIDs(t *testing.T, s directory.Sessions) {
 }
 
 // odd are strings that whoever keeps them may take apart, fold or refuse.
-var odd = append([]string{"", " ", "  ", "a b", "A B", "a  b", ":", "::", "%", "%3a", "changed:", "\x00", "\xff", "a\nb", "\uff21", "e\u0301", "\u00e9"}, Names...)
+var odd = append([]string{
+	"", " ", "  ", "a b", "A B", "a  b", ":", "::", "%", "%3a", "\x00", "\xff", "a\nb", "\uff21", "e\u0301", "\u00e9",
+}, Names...)
 
 func oddStringsComeBack(t *testing.T, s directory.Sessions) {
 	var all []directory.Session
