@@ -124,7 +124,7 @@ func closeConnecting(t *testing.T, shared *slapd.Server) {
 	f.onRequest(hole.hold)
 	wait := f.launch("connecting while it closes", all(directory.Timeout, directory.Unavailable))
 	f.eventually("somebody connects", func() bool { return f.openLinks() > 0 })
-	time.AfterFunc(timeout, hole.open) // a proxy that does not read does not see a connection's end
+	time.AfterFunc(2*timeout, hole.open) // when all have given up: a proxy that does not read does not see a connection's end
 	f.close()
 	wait()
 }
