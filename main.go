@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -27,6 +28,7 @@ import (
 	"rollcall/app/client"
 	"rollcall/app/directory"
 	"rollcall/app/ldapdir"
+	"rollcall/app/logs"
 	"rollcall/app/rest"
 	"rollcall/app/slapd"
 	"rollcall/config"
@@ -117,8 +119,10 @@ func healthcheck(load func() (*config.Config, error)) *cobra.Command {
 					return err
 				}
 				address = localURL(c.Server, c.Server.Listen) + c.Server.BasePath
-				if trusting, err = ownHTTP(c.Server); err != nil {
-					return err
+				if c.Server.TLSCertificate != "" {
+					if trusting, err = client.Trusting(c.Server.TLSCertificate, c.Server.TLSKey); err != nil {
+						return err
+					}
 				}
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
@@ -139,7 +143,7 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 	}
 	ctx, stop := signal.NotifyContext(ctx, ends...)
 	defer stop()
-	log, closeLog, err := newLog(c.Log)
+	log, closeLog, err := logs.Open(c.Log.Level, c.Log.Format, c.Log.File)
 	if err != nil {
 		return err
 	}
@@ -171,26 +175,33 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 	}
 	protected := directory.NewProtected(authenticator.Watch(ldapDirectory), protection)
 	guarded := directory.NewGuarded(directory.NewChecked(protected), protection, c.Auth.OwnFields, c.Auth.LoginField)
-	outermost, closeTrail, err := audited(guarded, c, log)
-	if err != nil {
-		return err
+	var outermost directory.Directory = guarded
+	if c.Audit.Enabled {
+		record, closeTrail, err := logs.Trail(c.Audit.File, c.Log.Format, log)
+		if err != nil {
+			return err
+		}
+		defer closeTrail()
+		outermost = directory.NewAudited(guarded, record)
 	}
-	defer closeTrail()
 	handler := rest.New(rest.Options{
 		Directory: outermost, Kinds: kinds,
 		Authenticate: authenticator.Authenticate, Logins: authenticator, Ready: ldapDirectory.Ready, Version: version,
 		BasePath: c.Server.BasePath, TrustedProxies: prefixes(c.Server.TrustedProxies), CORSOrigins: c.Server.CORSOrigins,
 		RequestTimeout: c.Server.RequestTimeout, WriteTimeout: c.Server.WriteTimeout, MaxBodyBytes: c.Server.MaxBodyBytes, Log: log,
 	})
-	https, err := serverTLS(c.Server, log)
-	if err != nil {
-		return fmt.Errorf("%w:\n%w", errConfiguration, err)
-	}
 	server := &http.Server{
-		Handler: handler, TLSConfig: https,
+		Handler:           handler,
 		ReadHeaderTimeout: c.Server.ReadHeaderTimeout, ReadTimeout: c.Server.ReadTimeout,
 		WriteTimeout: c.Server.WriteTimeout, IdleTimeout: c.Server.IdleTimeout,
-		MaxHeaderBytes: int(c.Server.MaxHeaderBytes), ErrorLog: stdlog.New(warnings{log}, "", 0),
+		MaxHeaderBytes: int(c.Server.MaxHeaderBytes), ErrorLog: stdlog.New(logs.Warnings{Log: log}, "", 0),
+	}
+	if c.Server.TLSCertificate != "" {
+		certificate, err := rest.NewCertificate(c.Server.TLSCertificate, c.Server.TLSKey, log)
+		if err != nil {
+			return fmt.Errorf("%w:\nserver.tls_certificate: %w", errConfiguration, err)
+		}
+		server.TLSConfig = certificate.TLS()
 	}
 	announce(out, c, listener.Addr().String())
 	if inClear(c.LDAP) {
@@ -378,7 +389,7 @@ func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 		MaxConnectionAge: c.LDAP.MaxConnectionAge, PageSize: uint32(c.LDAP.PageSize), MaxMessageBytes: c.LDAP.MaxMessageBytes,
 		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), Decoy: below(c.LDAP.Decoy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords, LoginField: c.Auth.LoginField, ActAsCaller: c.LDAP.ActAsCaller,
 	}
-	secured, err := directoryTLS(c.LDAP)
+	secured, err := ldapdir.TLS(c.LDAP.CAFile, c.LDAP.ClientCertificate, c.LDAP.ClientKey)
 	o.TLS = secured
 	problems := []error{err}
 	for _, k := range []struct {
@@ -472,4 +483,15 @@ func localURL(c config.Server, listen string) string {
 		host = "127.0.0.1"
 	}
 	return scheme + net.JoinHostPort(host, port)
+}
+
+// inClear reports whether passwords travel to the directory server for others to read.
+func inClear(c config.LDAP) bool {
+	address, plain := strings.CutPrefix(c.URL, "ldap://")
+	host, _, err := net.SplitHostPort(address)
+	if !plain || c.StartTLS || err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host != "localhost" && (err != nil || !ip.IsLoopback())
 }

@@ -14,7 +14,7 @@ import (
 
 // house says which room may import what: other rooms, modules, and of the standard library what is not everybody's.
 var house = map[string]string{
-	"main":                        "config, app/directory, app/ldapdir, app/rest, app/auth, app/client, app/slapd, deploy/openldap, cobra, logrus, net/http",
+	"main":                        "config, app/directory, app/ldapdir, app/rest, app/auth, app/client, app/slapd, app/logs, deploy/openldap, cobra, logrus, net/http",
 	"config":                      "viper, mapstructure, yaml",
 	"app/directory":               "filter-parser, x/crypto",
 	"app/ldapdir":                 "app/directory, go-ldap, asn1-ber, ldif, x/text",
@@ -22,6 +22,7 @@ var house = map[string]string{
 	"app/auth":                    "app/directory, jwt, go-oidc, x/time, net/http",
 	"app/client":                  "app/directory, net/http",
 	"app/slapd":                   "deploy/openldap",
+	"app/logs":                    "app/directory, logrus",
 	"deploy/openldap":             "",
 	"app/directory/directorytest": "app/directory, go-cmp, rapid, testing",
 	"app/ldapdir/ldapdirtest":     "app/directory, app/ldapdir, app/slapd, deploy/openldap, go-ldap, testing",

@@ -28,8 +28,8 @@ func NewCertificate(certFile, keyFile string, log *logrus.Logger) (*Certificate,
 	return c, c.read()
 }
 
-// Get returns the certificate, for [tls.Config.GetCertificate].
-func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+// get is for [tls.Config.GetCertificate].
+func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	err := c.read()
@@ -38,6 +38,11 @@ func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		c.log.WithError(err).Error("the TLS certificate could not be read again; the one before stays in use")
 	}
 	return c.current, nil
+}
+
+// TLS returns how to serve HTTPS with the certificate.
+func (c *Certificate) TLS() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 }
 
 // read reads the files and, where they have changed, what they hold.

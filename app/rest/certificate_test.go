@@ -40,8 +40,7 @@ func serve(t *testing.T) *served {
 	}
 	s.address = listener.Addr().String()
 	server := &http.Server{
-		Handler:   http.NotFoundHandler(),
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.Get}, ReadHeaderTimeout: time.Minute,
+		Handler: http.NotFoundHandler(), TLSConfig: certificate.TLS(), ReadHeaderTimeout: time.Minute,
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.ServeTLS(listener, "", "") }()

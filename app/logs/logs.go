@@ -1,4 +1,5 @@
-package main
+// Package logs opens the log and the audit trail, and the files that they are written to.
+package logs
 
 import (
 	"io"
@@ -12,22 +13,22 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"rollcall/app/directory"
-	"rollcall/config"
 )
 
-// newLog returns the log and what closes it.
-func newLog(c config.Log) (*logrus.Logger, func(), error) {
-	level, err := logrus.ParseLevel(c.Level)
+// Open returns a log of this level and format ("json" or "text") and what closes it. Without a file it goes to
+// standard error.
+func Open(level, format, path string) (*logrus.Logger, func(), error) {
+	least, err := logrus.ParseLevel(level)
 	if err != nil {
 		return nil, nil, err
 	}
 	log := logrus.New()
-	log.SetLevel(level)
-	log.SetFormatter(formatter(c.Format))
-	if c.File == "" {
+	log.SetLevel(least)
+	log.SetFormatter(formatter(format))
+	if path == "" {
 		return log, func() {}, nil
 	}
-	file, closeFile, err := openLogFile(c.File, log)
+	file, closeFile, err := openFile(path, log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -44,25 +45,20 @@ func formatter(format string) logrus.Formatter {
 	return &logrus.TextFormatter{}
 }
 
-// audited returns the directory with its audit trail, where there is to be one, and what closes the trail. It has
-// its own file, or is part of the log whatever the log's level.
-func audited(guarded *directory.Guarded, c *config.Config, log *logrus.Logger) (directory.Directory, func(), error) {
-	if !c.Audit.Enabled {
-		return guarded, func() {}, nil
-	}
-	trail, closeFile := logrus.New(), func() {}
-	trail.SetFormatter(formatter(c.Log.Format))
-	out := log.Out
-	if c.Audit.File != "" {
-		file, closeIt, err := openLogFile(c.Audit.File, log)
+// Trail returns what records the events of an audit trail, and what closes it. Without a file of its own, which is
+// JSON, it is part of the log and in this format, whatever the log's level.
+func Trail(path, format string, log *logrus.Logger) (func(directory.Event), func(), error) {
+	trail, out, closeFile := logrus.New(), log.Out, func() {}
+	if path != "" {
+		file, closeIt, err := openFile(path, log)
 		if err != nil {
 			return nil, nil, err
 		}
-		out, closeFile = file, closeIt
-		trail.SetFormatter(formatter(formatJSON))
+		out, closeFile, format = file, closeIt, formatJSON
 	}
+	trail.SetFormatter(formatter(format))
 	trail.SetOutput(noticed{out, log})
-	return directory.NewAudited(guarded, func(e directory.Event) { record(trail, e) }), closeFile, nil
+	return func(e directory.Event) { record(trail, e) }, closeFile, nil
 }
 
 // record writes the one line of an attempt to change something.
@@ -97,10 +93,10 @@ func (n noticed) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// openLogFile opens a file that each SIGHUP reopens, and returns what closes it.
-func openLogFile(path string, log *logrus.Logger) (*logFile, func(), error) {
-	file := &logFile{path: path}
-	if err := file.reopen(); err != nil {
+// openFile opens a file that each SIGHUP reopens, and returns what closes it.
+func openFile(path string, log *logrus.Logger) (*file, func(), error) {
+	f := &file{path: path}
+	if err := f.reopen(); err != nil {
 		return nil, nil, err
 	}
 	hangups := make(chan os.Signal, 1)
@@ -108,28 +104,28 @@ func openLogFile(path string, log *logrus.Logger) (*logFile, func(), error) {
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for range hangups {
-			if err := file.reopen(); err != nil {
+			if err := f.reopen(); err != nil {
 				log.WithError(err).WithField("file", path).Error("the log file could not be reopened; the old one stays in use")
 			}
 		}
 	})
-	return file, func() {
+	return f, func() {
 		signal.Stop(hangups)
 		close(hangups)
 		watching.Wait()
-		_ = file.Close()
+		_ = f.Close()
 	}, nil
 }
 
-// logFile is a file that can be moved away by whoever rotates logs: reopening makes a new one in its place.
-type logFile struct {
+// file is one that can be moved away by whoever rotates logs: reopening makes a new one in its place.
+type file struct {
 	path  string
 	mutex sync.Mutex
 	*os.File
 }
 
-func (f *logFile) reopen() error {
-	file, err := os.OpenFile(filepath.Clean(f.path), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+func (f *file) reopen() error {
+	opened, err := os.OpenFile(filepath.Clean(f.path), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -138,22 +134,23 @@ func (f *logFile) reopen() error {
 	if f.File != nil {
 		_ = f.File.Close()
 	}
-	f.File = file
+	f.File = opened
 	return nil
 }
 
 // Write implements [io.Writer].
-func (f *logFile) Write(b []byte) (int, error) {
+func (f *file) Write(b []byte) (int, error) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	return f.File.Write(b)
 }
 
-// warnings is where net/http writes what goes wrong before there is a request.
-type warnings struct{ log *logrus.Logger }
+// Warnings makes a warning of each text that is written to it, such as net/http's of what goes wrong before there
+// is a request.
+type Warnings struct{ Log *logrus.Logger }
 
 // Write implements [io.Writer].
-func (w warnings) Write(b []byte) (int, error) {
-	w.log.Warn(strings.TrimSpace(string(b)))
+func (w Warnings) Write(b []byte) (int, error) {
+	w.Log.Warn(strings.TrimSpace(string(b)))
 	return len(b), nil
 }
