@@ -1037,6 +1037,35 @@ func TestTheDirectoryIsSpokenToInTLS(t *testing.T) {
 	start(t, s.with(settings{"LDAP_CA_FILE": keyFile, "LDAP_CLIENT_KEY": clientCert}), "serve").ends(1, "ldap.ca_file", "ldap.client_certificate")
 }
 
+func TestPasswordsThatTravelInClearAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		url             string
+		startTLS, warns bool
+	}{
+		{"ldap://ldap.example.org:389", false, true},
+		{"ldap://192.0.2.1:389", false, true},
+		{"ldap://ldap.example.org:389", true, false},
+		{"ldaps://ldap.example.org:636", false, false},
+		{"ldap://localhost:389", false, false},
+		{"ldap://127.0.0.1:389", false, false},
+		{"ldap://[::1]:389", false, false},
+	} {
+		if inClear(config.LDAP{URL: c.url, StartTLS: c.startTLS}) != c.warns {
+			t.Errorf("%s, start_tls %v: warns %v", c.url, c.startTLS, !c.warns)
+		}
+	}
+	const warning = "passwords travel to the directory in clear"
+	server := directoryServer(t)
+	p := start(t, production(t, server).with(settings{"LDAP_URL": "ldap://ldap.invalid:389"}), "serve")
+	p.eventually("the warning", func() bool { return strings.Contains(p.stderr.text(), warning) })
+	p = start(t, production(t, server), "serve")
+	p.do("GET", "/readyz", nil, 200)
+	if strings.Contains(p.stderr.text(), warning) {
+		p.fatalf("it warns of a server on this machine")
+	}
+}
+
 func TestCommandsExplainThemselves(t *testing.T) {
 	t.Parallel()
 	version := start(t, nil, "version").ends(0)

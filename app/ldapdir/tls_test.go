@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -196,11 +197,13 @@ func TestWhoCanNotBeTrustedIsToldNothing(t *testing.T) {
 // StartTLS.
 func TestAHandshakeThatNeverEndsIsGivenUp(t *testing.T) {
 	leaksNothing(t)
+	const handshake = 0x16 // the type of a record, RFC 8446 §5.1
 	agreed := []byte{0x30, 0x0c, 0x02, 0x01, 0x01, 0x78, 0x07, 0x0a, 0x01, 0x00, 0x04, 0x00, 0x04, 0x00}
 	for _, says := range [][]byte{nil, agreed} {
 		for _, scheme := range []string{"ldap", "ldaps"} {
 			l := listen(t)
 			var running sync.WaitGroup
+			var begun atomic.Bool
 			running.Go(func() {
 				for {
 					c, err := l.Accept()
@@ -209,13 +212,18 @@ func TestAHandshakeThatNeverEndsIsGivenUp(t *testing.T) {
 					}
 					running.Go(func() {
 						defer func() { _ = c.Close() }()
+						b := make([]byte, 4096)
+						_, _ = c.Read(b) // who answers before being asked is not heard
 						_, _ = c.Write(says)
+						if n, _ := c.Read(b); n > 0 && b[0] == handshake {
+							begun.Store(true)
+						}
 						_, _ = io.Copy(io.Discard, c)
 					})
 				}
 			})
 			d, err := ldapdir.New(ldapdir.Options{
-				URL: url(scheme, l), StartTLS: scheme == "ldap", BaseDN: ldapdirtest.Base, BindDN: "cn=x", BindPassword: "x", Timeout: 100 * time.Millisecond,
+				URL: url(scheme, l), StartTLS: scheme == "ldap", BaseDN: ldapdirtest.Base, BindDN: "cn=x", BindPassword: "x", Timeout: time.Second,
 				Connections: 1, ExclusiveConnections: 1, MaxConnectionAge: time.Hour, PageSize: 1, MaxMessageBytes: 1 << 20,
 			})
 			if err != nil {
@@ -227,6 +235,9 @@ func TestAHandshakeThatNeverEndsIsGivenUp(t *testing.T) {
 			d.Close()
 			_ = l.Close()
 			running.Wait()
+			if says != nil && scheme == "ldap" && !begun.Load() {
+				t.Error("the server agreed to StartTLS, and no handshake began")
+			}
 		}
 	}
 }
@@ -249,6 +260,28 @@ func TestAServerMayDemandACertificate(t *testing.T) {
 		if err := ldapdirtest.Open(t, o).Ready(t.Context()); (err == nil) != c.good {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+}
+
+func TestACertificateForTheServerIsReadAgainForEachConnection(t *testing.T) {
+	authority, other := ldapdirtest.NewAuthority(t), ldapdirtest.NewAuthority(t)
+	certFile, keyFile := authority.Issue("localhost", soon())
+	server := startSecured(t, certFile, keyFile, authority.File, "TLSVerifyClient demand")
+	certFile, keyFile = other.Issue("rollcall", soon())
+	secured, err := ldapdir.TLS(authority.File, certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := ldapdirtest.Options(server)
+	o.URL = strings.Replace(o.URL, "127.0.0.1", "localhost", 1)
+	o.StartTLS, o.TLS = true, secured
+	d := ldapdirtest.Open(t, o)
+	if err := d.Ready(t.Context()); !directory.Is(err, directory.Unavailable) {
+		t.Errorf("another authority's: %v", err)
+	}
+	authority.IssueTo(certFile, keyFile, "rollcall", soon())
+	if err := d.Ready(t.Context()); err != nil {
+		t.Errorf("replaced by the right one: %v", err)
 	}
 }
 
