@@ -2,7 +2,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -22,10 +21,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"rollcall/app/auth"
-	"rollcall/app/client"
 	"rollcall/app/directory"
 	"rollcall/app/ldapdir"
 	"rollcall/app/logs"
@@ -52,87 +48,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-}
-
-func command() *cobra.Command {
-	var file string
-	load := func() (*config.Config, error) {
-		return config.Load(config.Options{File: file, Environ: os.Environ()})
-	}
-	root := &cobra.Command{
-		Use:           "rollcall",
-		Short:         "A REST API for an LDAP directory of users, groups and hosts",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-	}
-	root.PersistentFlags().StringVar(&file, "config", "", "a configuration file, laid on top of the environment's")
-	root.AddCommand(&cobra.Command{
-		Use:   "serve",
-		Short: "Serve the API until told to stop (ROLLCALL_ENV picks the environment, production if unset)",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := load()
-			if err != nil {
-				return fmt.Errorf("%w:\n%w", errConfiguration, err)
-			}
-			return run(cmd.Context(), c, cmd.OutOrStdout())
-		},
-	}, &cobra.Command{
-		Use:   "config",
-		Short: "Print the effective configuration, and where each value comes from",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, faults := load()
-			if err := c.Print(cmd.OutOrStdout()); err != nil || faults != nil {
-				return errors.Join(err, faults)
-			}
-			if c.Embedded.Enabled { // what the private server brings itself
-				c.LDAP.URL, c.LDAP.BaseDN = "ldap://127.0.0.1:389", cmp.Or(c.LDAP.BaseDN, openldap.DefaultSuffix)
-			}
-			d, _, err := openDirectory(c)
-			if err != nil {
-				return err
-			}
-			d.Close()
-			return nil
-		},
-	}, &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version) },
-	}, healthcheck(load))
-	return root
-}
-
-func healthcheck(load func() (*config.Config, error)) *cobra.Command {
-	var address string
-	cmd := &cobra.Command{
-		Use:   "healthcheck",
-		Short: "Ask a running server whether it is well; exit 1 when it is not (of server.tls_certificate it trusts that very one)",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var trusting *http.Client
-			if address == "" {
-				c, err := load()
-				if err != nil {
-					return err
-				}
-				address = localURL(c.Server, c.Server.Listen) + c.Server.BasePath
-				if c.Server.TLSCertificate != "" {
-					if trusting, err = client.Trusting(c.Server.TLSCertificate, c.Server.TLSKey); err != nil {
-						return err
-					}
-				}
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
-			defer cancel()
-			_, err := (&client.Client{URL: address, HTTP: trusting}).Call(ctx, http.MethodGet, "/healthz", nil, nil)
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&address, "url", "", "where the server is; by default where the configuration says")
-	return cmd
 }
 
 // run serves the API until a signal comes, then lets the requests in flight end.
@@ -166,12 +81,17 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		return fmt.Errorf("%w:\n%w", errConfiguration, err)
 	}
 	defer ldapDirectory.Close()
-	authenticator, err := openAuth(c, ldapDirectory)
+	keys, err := tokenKeys(c)
+	if err != nil {
+		return fmt.Errorf("%w:\n%w", errConfiguration, err)
+	}
+	authenticator, err := openAuth(c, keys, ldapDirectory)
 	if err != nil {
 		return fmt.Errorf("%w:\n%w", errConfiguration, err)
 	}
 	protection := directory.Protection{
-		AdminGroup: c.Auth.AdminGroup, Entries: c.Auth.Protected, SameDN: ldapdir.SameDN, Groups: ldapDirectory.Groups,
+		AdminGroup: c.Auth.AdminGroup, Entries: c.Auth.Protected, RoleGroups: []string{c.Auth.OperatorGroup, c.Auth.ReaderGroup},
+		SameDN: ldapdir.SameDN, Groups: ldapDirectory.Groups,
 	}
 	protected := directory.NewProtected(authenticator.Watch(ldapDirectory), protection)
 	guarded := directory.NewGuarded(directory.NewChecked(protected), protection, c.Auth.OwnFields, c.Auth.LoginField)
@@ -184,11 +104,16 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		defer closeTrail()
 		outermost = directory.NewAudited(guarded, record)
 	}
+	cursors, err := rest.NewCursors(keys...)
+	if err != nil {
+		return err
+	}
 	handler := rest.New(rest.Options{
 		Directory: outermost, Kinds: kinds,
 		Authenticate: authenticator.Authenticate, Logins: authenticator, Ready: ldapDirectory.Ready, Version: version,
 		BasePath: c.Server.BasePath, TrustedProxies: prefixes(c.Server.TrustedProxies), CORSOrigins: c.Server.CORSOrigins,
-		RequestTimeout: c.Server.RequestTimeout, WriteTimeout: c.Server.WriteTimeout, MaxBodyBytes: c.Server.MaxBodyBytes, Log: log,
+		RequestTimeout: c.Server.RequestTimeout, WriteTimeout: c.Server.WriteTimeout, MaxBodyBytes: c.Server.MaxBodyBytes,
+		Cursors: cursors, BulkConcurrency: c.Server.BulkConcurrency, RequireIfMatch: c.Server.RequireIfMatch, Log: log,
 	})
 	server := &http.Server{
 		Handler:           handler,
@@ -324,11 +249,7 @@ func openDirectory(c *config.Config) (*ldapdir.Directory, []*directory.Kind, err
 }
 
 // openAuth returns what finds out who is calling.
-func openAuth(c *config.Config, d *ldapdir.Directory) (*auth.Authenticator, error) {
-	keys, err := tokenKeys(c)
-	if err != nil {
-		return nil, err
-	}
+func openAuth(c *config.Config, keys []ed25519.PrivateKey, d *ldapdir.Directory) (*auth.Authenticator, error) {
 	o := auth.Options{
 		LoginField: c.Auth.LoginField, SameDN: ldapdir.SameDN, Fold: ldapdir.Fold, Freshness: c.Auth.Freshness,
 		PasswordMemory: c.Auth.PasswordMemory, MaxFailures: c.Auth.MaxFailures, FailureWindow: c.Auth.FailureWindow,
@@ -386,6 +307,7 @@ func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 	o := ldapdir.Options{
 		URL: c.LDAP.URL, StartTLS: c.LDAP.StartTLS, BaseDN: c.LDAP.BaseDN, BindDN: c.LDAP.BindDN, BindPassword: string(c.LDAP.BindPassword),
 		Timeout: c.LDAP.Timeout, Connections: c.LDAP.Connections, ExclusiveConnections: c.LDAP.ExclusiveConnections,
+		SortedSearches: c.LDAP.SortedSearches, HoldSearches: c.LDAP.HoldSearches,
 		MaxConnectionAge: c.LDAP.MaxConnectionAge, PageSize: uint32(c.LDAP.PageSize), MaxMessageBytes: c.LDAP.MaxMessageBytes,
 		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), Decoy: below(c.LDAP.Decoy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords, LoginField: c.Auth.LoginField, ActAsCaller: c.LDAP.ActAsCaller,
 	}

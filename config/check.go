@@ -27,6 +27,7 @@ func (c *Config) problems() []problem {
 		{"server.idle_timeout", positive(c.Server.IdleTimeout)},
 		{"server.shutdown_timeout", positive(c.Server.ShutdownTimeout)},
 		{"server.max_body_bytes", between(c.Server.MaxBodyBytes, kibi, gibi)},
+		{"server.bulk_concurrency", between(c.Server.BulkConcurrency, 1, 64)},
 		{"server.tls_key", together("server.tls_certificate", c.Server.TLSCertificate, c.Server.TLSKey)},
 		{"server.max_header_bytes", between(c.Server.MaxHeaderBytes, kibi, gibi)},
 
@@ -39,6 +40,8 @@ func (c *Config) problems() []problem {
 		{"ldap.timeout", positive(c.LDAP.Timeout)},
 		{"ldap.connections", between(c.LDAP.Connections, 1, 64)},
 		{"ldap.exclusive_connections", between(c.LDAP.ExclusiveConnections, 1, 256)},
+		{"ldap.sorted_searches", between(c.LDAP.SortedSearches, 1, 64)},
+		{"ldap.hold_searches", notNegative(c.LDAP.HoldSearches)},
 		{"ldap.max_connection_age", positive(c.LDAP.MaxConnectionAge)},
 		{"ldap.page_size", between(c.LDAP.PageSize, 1, 100_000)},
 		{"ldap.max_message_bytes", between(c.LDAP.MaxMessageBytes, kibi, gibi)},

@@ -43,6 +43,8 @@ type Server struct {
 	IdleTimeout       time.Duration `mapstructure:"idle_timeout"`
 	ShutdownTimeout   time.Duration `mapstructure:"shutdown_timeout"`
 	MaxBodyBytes      int64         `mapstructure:"max_body_bytes"`
+	BulkConcurrency   int           `mapstructure:"bulk_concurrency"` // lines
+	RequireIfMatch    bool          `mapstructure:"require_if_match"`
 	MaxHeaderBytes    int64         `mapstructure:"max_header_bytes"`
 	TLSCertificate    string        `mapstructure:"tls_certificate"` // a file; empty: no TLS
 	TLSKey            string        `mapstructure:"tls_key"`         // a file
@@ -62,12 +64,15 @@ type LDAP struct {
 	Timeout              time.Duration `mapstructure:"timeout"` // of one operation
 	Connections          int           `mapstructure:"connections"`
 	ExclusiveConnections int           `mapstructure:"exclusive_connections"`
+	SortedSearches       int           `mapstructure:"sorted_searches"`
+	HoldSearches         time.Duration `mapstructure:"hold_searches"` // 0: not at all
 	MaxConnectionAge     time.Duration `mapstructure:"max_connection_age"`
 	PageSize             int           `mapstructure:"page_size"` // entries
 	MaxMessageBytes      int64         `mapstructure:"max_message_bytes"`
 	PasswordPolicy       string        `mapstructure:"password_policy"` // relative to BaseDN
 	HashesPasswords      bool          `mapstructure:"hashes_passwords"`
 	ActAsCaller          bool          `mapstructure:"act_as_caller"`
+	NoOp                 bool          `mapstructure:"no_op"`
 	Decoy                string        `mapstructure:"decoy"` // relative to BaseDN
 }
 

@@ -60,6 +60,15 @@ func (w *Watched) RemoveValue(ctx context.Context, kind *directory.Kind, name, f
 	return err
 }
 
+// Rename notices a user or group of another name.
+func (w *Watched) Rename(ctx context.Context, kind *directory.Kind, name, newName string, condition directory.Condition) (directory.Entry, error) {
+	entry, err := w.Directory.Rename(ctx, kind, name, newName, condition)
+	if kind.Name != directory.KindHosts {
+		w.authenticator.readAgain("")
+	}
+	return entry, err
+}
+
 // Delete notices a user or group that is gone.
 func (w *Watched) Delete(ctx context.Context, kind *directory.Kind, name string, condition directory.Condition) error {
 	err := w.Directory.Delete(ctx, kind, name, condition)

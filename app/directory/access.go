@@ -14,6 +14,7 @@ const (
 	ActionList           Action = "list"
 	ActionCreate         Action = "create"
 	ActionChange         Action = "change"
+	ActionRename         Action = "rename"
 	ActionDelete         Action = "delete"
 	ActionSetPassword    Action = "set-password"
 	ActionChangePassword Action = "change-password"
@@ -69,6 +70,9 @@ var rules = []Rule{
 	{ActionChange, KindUsers, All, Ordinary, Nothing, Own},
 	{ActionChange, KindGroups, All, Ordinary, Nothing, Nothing},
 	{ActionChange, KindHosts, All, Ordinary, Nothing, Nothing},
+	{ActionRename, KindUsers, All, Ordinary, Nothing, Nothing},
+	{ActionRename, KindGroups, All, Ordinary, Nothing, Nothing},
+	{ActionRename, KindHosts, All, Ordinary, Nothing, Nothing},
 	{ActionDelete, KindUsers, All, Ordinary, Nothing, Nothing},
 	{ActionDelete, KindGroups, All, Ordinary, Nothing, Nothing},
 	{ActionDelete, KindHosts, All, Ordinary, Nothing, Nothing},

@@ -3,7 +3,6 @@ package directory
 import (
 	"context"
 	"errors"
-	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -78,9 +77,14 @@ func (a *Audited) Get(ctx context.Context, kind *Kind, name string) (Entry, erro
 	return a.next.Get(ctx, kind, name)
 }
 
-// List passes through.
-func (a *Audited) List(ctx context.Context, kind *Kind) iter.Seq2[Entry, error] {
-	return a.next.List(ctx, kind)
+// Page passes through.
+func (a *Audited) Page(ctx context.Context, kind *Kind, query Query) (Page, error) {
+	return a.next.Page(ctx, kind, query)
+}
+
+// Count passes through.
+func (a *Audited) Count(ctx context.Context, kind *Kind, filter Filter) (int, error) {
+	return a.next.Count(ctx, kind, filter)
 }
 
 // Resolve passes through.
@@ -166,6 +170,23 @@ func (a *Audited) ChangePassword(ctx context.Context, kind *Kind, name string, c
 	entry, err := a.next.ChangePassword(ctx, kind, name, change)
 	e.finish(err)
 	e.Faulty = names(faulty(kind, Patch{}, err))
+	if err == nil {
+		e.of(entry)
+	}
+	return entry, err
+}
+
+// Rename records both names.
+func (a *Audited) Rename(ctx context.Context, kind *Kind, name, newName string, condition Condition) (Entry, error) {
+	e := begin(ctx, ActionRename, kind, name)
+	defer a.end(e)
+	e.Changes = []FieldChange{{Field: kind.Key, Before: bounded([]string{name}), After: bounded([]string{newName})}}
+	entry, err := a.next.Rename(ctx, kind, name, newName, condition)
+	e.finish(err)
+	e.Faulty = names(faulty(kind, Patch{}, err))
+	if len(e.Faulty) > 0 {
+		e.Changes = nil
+	}
 	if err == nil {
 		e.of(entry)
 	}

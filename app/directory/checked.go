@@ -3,7 +3,6 @@ package directory
 import (
 	"context"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -23,9 +22,41 @@ func (c *Checked) Get(ctx context.Context, kind *Kind, name string) (Entry, erro
 	return c.next.Get(ctx, kind, name)
 }
 
-// List passes through.
-func (c *Checked) List(ctx context.Context, kind *Kind) iter.Seq2[Entry, error] {
-	return c.next.List(ctx, kind)
+// Page passes references in the filter on as DNs.
+func (c *Checked) Page(ctx context.Context, kind *Kind, query Query) (Page, error) {
+	var err error
+	if query.Filter, err = c.checkFilter(ctx, kind, query.Filter); err != nil {
+		return Page{}, err
+	}
+	return c.next.Page(ctx, kind, query)
+}
+
+// Count passes references in the filter on as DNs.
+func (c *Checked) Count(ctx context.Context, kind *Kind, filter Filter) (int, error) {
+	filter, err := c.checkFilter(ctx, kind, filter)
+	if err != nil {
+		return 0, err
+	}
+	return c.next.Count(ctx, kind, filter)
+}
+
+// checkFilter returns the filter with the DNs of what is there. One of what is not may still be referred to.
+func (c *Checked) checkFilter(ctx context.Context, kind *Kind, filter Filter) (Filter, error) {
+	return filter.resolved(func(one Filter) (Filter, error) {
+		if f, _ := kind.Field(one.Field); f.Type != Reference || one.Operator != Equal {
+			return one, nil
+		}
+		entry, err := c.next.Resolve(ctx, one.Value)
+		switch {
+		case err == nil:
+			one.Value = entry.DN()
+		case !Is(err, NotFound):
+			return one, err
+		case !strings.Contains(one.Value, "="):
+			return one, wrongFilter("refers to %s, which is no user, group or host", quote(one.Value))
+		}
+		return one, nil
+	})
 }
 
 // Resolve passes through.
@@ -101,6 +132,15 @@ func (c *Checked) ChangePassword(ctx context.Context, kind *Kind, name string, c
 		return Entry{}, invalid([]Violation{{FieldNewPassword, wrong}})
 	}
 	return c.next.ChangePassword(ctx, kind, name, change)
+}
+
+// Rename checks the new name.
+func (c *Checked) Rename(ctx context.Context, kind *Kind, name, newName string, condition Condition) (Entry, error) {
+	key, _ := kind.Field(kind.Key)
+	if wrong := key.wrong(newName); wrong != "" {
+		return Entry{}, invalid([]Violation{{key.Name, wrong}})
+	}
+	return c.next.Rename(ctx, kind, name, newName, condition)
 }
 
 // Delete passes through.

@@ -8,7 +8,6 @@ package directory
 
 import (
 	"context"
-	"iter"
 	"slices"
 )
 
@@ -20,8 +19,13 @@ type Directory interface {
 	// Get reads one entry. Errors: not-found.
 	Get(ctx context.Context, kind *Kind, name string) (Entry, error)
 
-	// List yields every entry of a kind, in no particular order. A failure is yielded last, with a zero Entry.
-	List(ctx context.Context, kind *Kind) iter.Seq2[Entry, error]
+	// Page reads the entries of a kind that a query asks for, up to its limit. Entries that are there all along are
+	// on exactly one of the pages that follow each other, whatever comes and goes meanwhile.
+	// Errors: invalid where the directory can't compare or order a field so, cursor-lost, timeout, too-many-results.
+	Page(ctx context.Context, kind *Kind, query Query) (Page, error)
+
+	// Count returns how many entries of a kind meet a filter. Errors: as of Page.
+	Count(ctx context.Context, kind *Kind, filter Filter) (int, error)
 
 	// Resolve reads the entry that a reference means: a DN, or a kind and a name such as "users/alice".
 	// Errors: not-found, also for a DN of something that is no user, group or host.
@@ -46,6 +50,10 @@ type Directory interface {
 	// ChangePassword gives a user another password and returns the user.
 	// Errors: not-found, password-refused, and invalid where the current password is not the one given.
 	ChangePassword(ctx context.Context, kind *Kind, name string, change PasswordChange) (Entry, error)
+
+	// Rename gives an entry another name and returns it. References to it follow.
+	// Errors: not-found, stale, already-exists, invalid.
+	Rename(ctx context.Context, kind *Kind, name, newName string, condition Condition) (Entry, error)
 
 	// Delete removes an entry and every reference to it. Errors: not-found, stale, has-children.
 	Delete(ctx context.Context, kind *Kind, name string, condition Condition) error
@@ -77,6 +85,8 @@ type PasswordChange struct {
 type Entry struct {
 	Kind    *Kind
 	Version Version
+	// Source is the entry as the directory server has it, as far as fields show it; nil unless it was asked for.
+	Source *Record
 
 	values [][]string // by the field's place in Kind.Fields
 	hidden []int      // places of fields that the caller may not see
@@ -108,9 +118,20 @@ func (e Entry) SetAt(i int, values []string) { e.values[i] = values }
 func (e Entry) Hide(field string) Entry {
 	if i, ok := e.Kind.index[field]; ok {
 		e.values = slices.Clone(e.values)
-		e.values[i] = nil
-		e.hidden = append(slices.Clip(e.hidden), i)
+		return e.HideAt([]int{i})
 	}
+	return e
+}
+
+// HideAt returns the entry without the fields at these places in Kind.Fields. Its values must not be used any more.
+func (e Entry) HideAt(places []int) Entry {
+	for _, i := range places {
+		e.values[i] = nil
+	}
+	if e.hidden != nil {
+		places = slices.Concat(e.hidden, places)
+	}
+	e.hidden = places
 	return e
 }
 

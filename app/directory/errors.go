@@ -57,7 +57,7 @@ var (
 	Forbidden = newCode(403, "forbidden", "You may not do this",
 		"Ask an admin to do it, or to make you a member of a group that may.")
 	ProtectedEntry = newCode(403, "protected-entry", "This entry is protected",
-		"Entries listed in auth.protected, and the admin group, can't be deleted through the API.")
+		"Entries listed in auth.protected, and the admin group, can't be deleted or renamed through the API.")
 	NotFound = newCode(404, "not-found", "There is no such entry",
 		"Check the name. A list of the collection shows what there is.")
 	NoSuchRoute = newCode(404, "no-such-route", "There is nothing at this address",
@@ -78,14 +78,20 @@ var (
 		"Add another unlocked user to the admin group first.")
 	Busy = newCode(409, "busy", "Others keep changing this entry",
 		"Try again.").retryAfter(time.Second)
+	PatchConflict = newCode(409, "patch-conflict", "The patch does not fit the entry",
+		"Read the entry again, and make a patch for what you find. The detail names the operation that does not fit, counted from 0.")
 	Stale = newCode(412, "stale", "The entry is not in the state you named",
 		"Read it again, apply your change to what you find, and send it with the new ETag.")
+	CursorLost = newCode(410, "cursor-lost", "The place that the cursor names can't be found any more",
+		"Begin again without a cursor. Every entry that was near the place is gone; sort= keeps places through that.")
+	PreconditionRequired = newCode(428, "precondition-required", "Say which state of the entry you mean to change",
+		"Send If-Match with the ETag that you read, or If-None-Match: * to create. server.require_if_match demands it.")
 	BodyTooLarge = newCode(413, "body-too-large", "The request body is too large",
 		"Send less at a time. server.max_body_bytes is the limit.")
 	TooManyResults = newCode(413, "too-many-results", "The directory server stopped the search at its limit",
 		"Ask for less, or give the service account \"size=unlimited\" in the server's limits.")
 	UnsupportedMediaType = newCode(415, "unsupported-media-type", "The body is of a type this address does not take",
-		"Send application/json; PATCH also takes application/merge-patch+json.")
+		"Send application/json; PATCH also takes application/merge-patch+json and application/json-patch+json.")
 	Invalid = newCode(422, "invalid", "Some fields are not right",
 		"Correct the fields named in violations.")
 	PasswordRefused = newCode(422, "password-refused", "The directory refused the password",

@@ -2,7 +2,6 @@ package directory
 
 import (
 	"context"
-	"iter"
 	"slices"
 	"strings"
 )
@@ -49,35 +48,63 @@ func (g *Guarded) Get(ctx context.Context, kind *Kind, name string) (Entry, erro
 	return entry, nil
 }
 
-// List yields the entries that the caller may read.
-func (g *Guarded) List(ctx context.Context, kind *Kind) iter.Seq2[Entry, error] {
+// Page reads those of the entries that the caller may see.
+func (g *Guarded) Page(ctx context.Context, kind *Kind, query Query) (Page, error) {
 	caller, extents, err := allowed(ctx, ActionList, kind)
 	switch {
 	case err != nil:
-		return func(yield func(Entry, error) bool) { yield(Entry{}, err) }
-	case extents[0] == Joined:
-		return g.listJoined(ctx, kind, caller)
+		return Page{}, err
+	case extents[0] != Joined:
+		return g.next.Page(ctx, kind, query)
 	}
-	return g.next.List(ctx, kind)
+	query, err = joinedOnly(caller, kind, query)
+	if err != nil || len(caller.Groups) == 0 {
+		return Page{}, err
+	}
+	page, err := g.next.Page(ctx, kind, query)
+	for i := range page.Entries {
+		page.Entries[i] = page.Entries[i].Hide(FieldMembers)
+	}
+	return page, err
 }
 
-// listJoined yields the groups that the caller is in.
-func (g *Guarded) listJoined(ctx context.Context, kind *Kind, caller Caller) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		for _, dn := range caller.Groups {
-			entry, err := g.next.Resolve(ctx, dn)
-			if Is(err, NotFound) || err == nil && entry.Kind.Name != kind.Name {
-				continue
-			}
-			if err != nil {
-				yield(Entry{}, err)
-				return
-			}
-			if !yield(entry.Hide(FieldMembers), nil) {
-				return
-			}
+// Count counts those of the entries that the caller may see.
+func (g *Guarded) Count(ctx context.Context, kind *Kind, filter Filter) (int, error) {
+	caller, extents, err := allowed(ctx, ActionList, kind)
+	if err != nil {
+		return 0, err
+	}
+	if extents[0] == Joined {
+		query, err := joinedOnly(caller, kind, Query{Filter: filter})
+		if err != nil || len(caller.Groups) == 0 {
+			return 0, err
+		}
+		filter = query.Filter
+	}
+	return g.next.Count(ctx, kind, filter)
+}
+
+// joinedOnly returns the query for those of the groups that the caller is in. Their members are not for it to see,
+// nor to find groups by.
+func joinedOnly(caller Caller, kind *Kind, query Query) (Query, error) {
+	if hidden := query.mentions(FieldMembers); hidden != nil {
+		return Query{}, &Error{Code: Forbidden, Violations: hidden}
+	}
+	if query.Sources {
+		return Query{}, &Error{Code: Forbidden, Detail: "Entries in the directory's own terms are for those who may read all of them."}
+	}
+	among := Filter{Operator: Or}
+	for _, dn := range caller.Groups {
+		among.Of = append(among.Of, Filter{Operator: Equal, Field: FieldDN, Value: dn})
+	}
+	query.Filter = AllOf(query.Filter, among)
+	if query.Fields == nil {
+		for _, f := range kind.Fields {
+			query.Fields = append(query.Fields, f.Name)
 		}
 	}
+	query.Fields = slices.DeleteFunc(slices.Clone(query.Fields), func(name string) bool { return name == FieldMembers })
+	return query, nil
 }
 
 // Resolve reads what a reference means, for those who may read everything of its kind.
@@ -102,16 +129,22 @@ func (g *Guarded) Create(ctx context.Context, kind *Kind, patch Patch) (Entry, e
 	if err != nil {
 		return Entry{}, err
 	}
-	if extents[0] == Ordinary && kind.Name == KindGroups && g.protection.AdminGroup != "" {
-		_, err := g.next.Resolve(AsService(ctx), g.protection.AdminGroup)
-		if Is(err, NotFound) {
-			return Entry{}, &Error{Code: Forbidden, Detail: "There is no admin group: an admin must create it first."}
-		}
-		if err != nil {
-			return Entry{}, err
-		}
+	if err := g.mayName(ctx, kind, extents[0]); err != nil {
+		return Entry{}, err
 	}
 	return g.next.Create(ctx, kind, patch)
+}
+
+// mayName reports, as an error, that somebody who goes this far could give a group the admin group's name.
+func (g *Guarded) mayName(ctx context.Context, kind *Kind, extent Extent) error {
+	if extent != Ordinary || kind.Name != KindGroups || g.protection.AdminGroup == "" {
+		return nil
+	}
+	_, err := g.next.Resolve(AsService(ctx), g.protection.AdminGroup)
+	if Is(err, NotFound) {
+		return &Error{Code: Forbidden, Detail: "There is no admin group: an admin must create it first."}
+	}
+	return err
 }
 
 // Update changes an entry, or those of its fields that the caller may change.
@@ -201,6 +234,21 @@ func (g *Guarded) ChangePassword(ctx context.Context, kind *Kind, name string, c
 		return Entry{}, err
 	}
 	return g.next.ChangePassword(ctx, kind, name, change)
+}
+
+// Rename gives an entry that the caller may change another name.
+func (g *Guarded) Rename(ctx context.Context, kind *Kind, name, newName string, condition Condition) (Entry, error) {
+	_, extents, err := allowed(ctx, ActionRename, kind)
+	if err == nil {
+		err = g.mayName(ctx, kind, extents[0])
+	}
+	if err == nil {
+		err = g.mayTouch(ctx, ActionRename, kind, name, kind.Key)
+	}
+	if err != nil {
+		return Entry{}, err
+	}
+	return g.next.Rename(ctx, kind, name, newName, condition)
 }
 
 // Delete removes an entry. Nobody but an admin deletes admins.

@@ -64,6 +64,10 @@ type Field struct {
 	WriteOnly bool
 	// Kept fields stay as they are when a replacement leaves them out.
 	Kept bool
+	// Backlink fields hold the entries that refer to this one. What is written to them is written there.
+	Backlink bool
+	// Naming fields are what people know an entry by, and what a search in words looks at.
+	Naming bool
 	// Volatile fields change by themselves: whatever a request says of one is ignored.
 	Volatile bool
 	// Unique fields are given to one entry only; the directory server enforces it.

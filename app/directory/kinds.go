@@ -32,12 +32,12 @@ func sshPublicKeys() Field {
 // Users is the table of people: inetOrgPerson.
 func Users() Kind {
 	return Kind{Name: KindUsers, Singular: "user", Key: "cn", Fields: append(entryFields(),
-		Field{Name: "cn", Required: true, MaxLength: maxNameLength, Description: "The common name.", Example: "alice"},
-		Field{Name: "uid", Unique: true, DefaultsTo: "cn", Description: "The login name; the cn when left out.", Example: "alice"},
-		Field{Name: "sn", Required: true, Description: "The surname.", Example: "Parker"},
-		Field{Name: "givenName", Description: "The given name.", Example: "Alice"},
-		Field{Name: "displayName", Description: "The name to show.", Example: "Alice Parker"},
-		Field{Name: "mail", Unique: true, Syntax: mailSyntax, MaxLength: 254, Description: "The mail address.", Example: "alice@example.org"},
+		Field{Name: "cn", Naming: true, Required: true, MaxLength: maxNameLength, Description: "The common name.", Example: "alice"},
+		Field{Name: "uid", Naming: true, Unique: true, DefaultsTo: "cn", Description: "The login name; the cn when left out.", Example: "alice"},
+		Field{Name: "sn", Naming: true, Required: true, Description: "The surname.", Example: "Parker"},
+		Field{Name: "givenName", Naming: true, Description: "The given name.", Example: "Alice"},
+		Field{Name: "displayName", Naming: true, Description: "The name to show.", Example: "Alice Parker"},
+		Field{Name: "mail", Naming: true, Unique: true, Syntax: mailSyntax, MaxLength: 254, Description: "The mail address.", Example: "alice@example.org"},
 		Field{Name: "telephoneNumber", Syntax: telephoneSyntax, MaxLength: 64, Description: "The telephone number.", Example: "+49 30 1234567"},
 		Field{Name: "mobile", Syntax: telephoneSyntax, MaxLength: 64, Description: "The mobile telephone number.", Example: "+49 170 1234567"},
 		Field{Name: "title", Description: "The job title.", Example: "Engineer"},
@@ -57,7 +57,7 @@ func Users() Kind {
 // Groups is the table of groups: groupOfNames.
 func Groups() Kind {
 	return Kind{Name: KindGroups, Singular: "group", Key: "cn", Fields: append(entryFields(),
-		Field{Name: "cn", Required: true, MaxLength: maxNameLength, Description: "The name.", Example: "devs"},
+		Field{Name: "cn", Naming: true, Required: true, MaxLength: maxNameLength, Description: "The name.", Example: "devs"},
 		description(),
 		Field{Name: FieldMembers, Type: Reference, List: true,
 			Description: "The direct members: users, groups and hosts. May be empty.", Example: "cn=alice,ou=people,dc=example,dc=org"},
@@ -68,7 +68,7 @@ func Groups() Kind {
 // Hosts is the table of machines: device.
 func Hosts() Kind {
 	return Kind{Name: KindHosts, Singular: "host", Key: "cn", Fields: append(entryFields(),
-		Field{Name: "cn", Required: true, Syntax: hostNameSyntax, MaxLength: 253, Description: "The host name.", Example: "web1.example.org"},
+		Field{Name: "cn", Naming: true, Required: true, Syntax: hostNameSyntax, MaxLength: 253, Description: "The host name.", Example: "web1.example.org"},
 		description(),
 		Field{Name: "owners", Type: Reference, List: true, Description: "Who the host belongs to.",
 			Example: "cn=alice,ou=people,dc=example,dc=org"},

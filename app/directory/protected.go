@@ -9,8 +9,10 @@ import (
 type Protection struct {
 	// AdminGroup is the DN of the group whose members are admins, those of the groups in it included.
 	AdminGroup string
-	// Entries are DNs of more entries that can't be deleted.
+	// Entries are DNs of more entries that can't be deleted or renamed.
 	Entries []string
+	// RoleGroups are DNs of the other groups that give roles. They can't be renamed.
+	RoleGroups []string
 	// SameDN reports whether two DNs name the same entry.
 	SameDN func(a, b string) bool
 	// Groups is [Accounts.Groups].
@@ -116,6 +118,18 @@ func (p *Protected) RemoveValue(ctx context.Context, kind *Kind, name, field, va
 	return err
 }
 
+// Rename refuses to rename protected entries, which the configuration knows by their names.
+func (p *Protected) Rename(ctx context.Context, kind *Kind, name, newName string, condition Condition) (Entry, error) {
+	entry, err := p.Get(ctx, kind, name)
+	if err != nil {
+		return Entry{}, err
+	}
+	if p.isProtected(entry) || slices.ContainsFunc(p.protection.RoleGroups, p.protection.is(entry.DN())) {
+		return Entry{}, &Error{Code: ProtectedEntry}
+	}
+	return p.Directory.Rename(ctx, kind, name, newName, condition)
+}
+
 // Delete refuses to delete protected entries and the last admin. Whoever makes or is an admin leaves the groups
 // that do so first.
 func (p *Protected) Delete(ctx context.Context, kind *Kind, name string, condition Condition) error {
@@ -126,8 +140,7 @@ func (p *Protected) Delete(ctx context.Context, kind *Kind, name string, conditi
 	if err != nil {
 		return err
 	}
-	is := p.protection.is(entry.DN())
-	if is(p.protection.AdminGroup) || slices.ContainsFunc(p.protection.Entries, is) {
+	if p.isProtected(entry) {
 		return &Error{Code: ProtectedEntry}
 	}
 	groups, err := p.governors(AsService(ctx), entry)
@@ -158,6 +171,12 @@ func (p *Protected) Delete(ctx context.Context, kind *Kind, name string, conditi
 		}
 	}
 	return err
+}
+
+// isProtected reports whether an entry is the admin group, or one of those that are named.
+func (p *Protected) isProtected(entry Entry) bool {
+	is := p.protection.is(entry.DN())
+	return is(p.protection.AdminGroup) || slices.ContainsFunc(p.protection.Entries, is)
 }
 
 // governing reports whether a group is the admin group, or in it.

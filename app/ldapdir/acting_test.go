@@ -186,7 +186,7 @@ func TestWhoMaySeeNothingSeesNothing(t *testing.T) {
 	if _, err := d.Resolve(bob, personDN("alice")); !directory.Is(err, directory.NotFound) {
 		t.Errorf("bob resolves alice: %v", err)
 	}
-	for entry, err := range d.List(bob, ldapdirtest.Users) {
+	for entry, err := range directory.Each(bob, d, ldapdirtest.Users, directory.Query{Limit: 7}) {
 		if err == nil && entry.Name() != "bob" {
 			t.Errorf("bob lists %s", entry.Name())
 		}
@@ -293,7 +293,7 @@ access to *
 	}}))
 	o.ActAsCaller = true
 	d, listed := ldapdirtest.Open(t, o), 0
-	for _, err := range d.List(as(t, "u1"), ldapdirtest.Users) {
+	for _, err := range directory.Each(as(t, "u1"), d, ldapdirtest.Users, directory.Query{Limit: 7}) {
 		if err != nil {
 			t.Fatalf("after %d: %v", listed, err)
 		}
@@ -343,7 +343,7 @@ func portOperations(d *ldapdir.Directory, name string) map[string]func(context.C
 		"Get":     func(ctx context.Context) error { return one(d.Get(ctx, ldapdirtest.Users, name)) },
 		"Resolve": func(ctx context.Context) error { return one(d.Resolve(ctx, personDN(name))) },
 		"List": func(ctx context.Context) error {
-			for _, err := range d.List(ctx, ldapdirtest.Users) {
+			for _, err := range directory.Each(ctx, d, ldapdirtest.Users, directory.Query{Limit: 7}) {
 				if err != nil {
 					return err
 				}
@@ -386,7 +386,7 @@ func TestEveryOperationOfThePortIsDoneAsTheCaller(t *testing.T) {
 				o.URL, o.HashesPasswords, o.PageSize, o.Connections = watched.before(t, o.URL), hashes, 7, 1
 			})
 			for _, warm := range []func() error{func() error { return d.Ready(t.Context()) }, func() error { // both lanes
-				for _, err := range d.List(t.Context(), ldapdirtest.Hosts) {
+				for _, err := range directory.Each(t.Context(), d, ldapdirtest.Hosts, directory.Query{Limit: 7}) {
 					if err != nil {
 						return err
 					}

@@ -20,7 +20,7 @@ const (
 
 // features is what the server can do.
 type features struct {
-	assertion, postRead, passwordPolicy, proxiedAuthorization bool
+	assertion, postRead, passwordPolicy, proxiedAuthorization, sorting bool
 	// passwordModify is the extended operation that changes a password.
 	passwordModify bool
 	// lockout is how long a lock after failed logins holds; 0 is until an admin ends it.
@@ -46,6 +46,8 @@ func readFeatures(l *ldap.Conn, policyDN string) (*features, error) {
 				f.passwordPolicy = true
 			case oidProxiedAuthorization:
 				f.proxiedAuthorization = true
+			case oidSort:
+				f.sorting = true
 			}
 		}
 		f.passwordModify = slices.Contains(root.GetAttributeValues("supportedExtension"), oidPasswordModify)

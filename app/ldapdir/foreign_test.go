@@ -196,7 +196,7 @@ func getEntry(t *testing.T, d directory.Directory, kind *directory.Kind, name st
 func listEntries(t *testing.T, d directory.Directory, kind *directory.Kind) []directory.Entry {
 	t.Helper()
 	var entries []directory.Entry
-	for entry, err := range d.List(t.Context(), kind) {
+	for entry, err := range directory.Each(t.Context(), d, kind, directory.Query{Limit: 7}) {
 		if err != nil {
 			t.Fatalf("GET %s: %v", kind.Name, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ber "github.com/go-asn1-ber/asn1-ber"
@@ -38,7 +39,12 @@ type Options struct {
 	Connections, ExclusiveConnections int
 	// MaxConnectionAge is after how long a connection is replaced.
 	MaxConnectionAge time.Duration
-	// PageSize is how many entries a list asks for at a time.
+	// SortedSearches is how many searches the server may sort at a time, those included that are kept open between
+	// pages.
+	SortedSearches int
+	// HoldSearches is how long a search is kept open for its next page.
+	HoldSearches time.Duration
+	// PageSize is how many entries at a time are asked for where all are wanted.
 	PageSize uint32
 	// MaxMessageBytes is the largest message that the server may send. It holds for the whole process.
 	MaxMessageBytes int64
@@ -61,6 +67,11 @@ type Directory struct {
 	options  Options
 	pool     *pool
 	mappings []*mapping
+	schema   atomic.Pointer[schema]
+	// held are the searches that are open between pages.
+	held shelf
+	// sorts are places for searches that the server sorts, held ones included.
+	sorts lane
 }
 
 var (
@@ -70,7 +81,7 @@ var (
 
 // New returns a directory. It connects when it is first used, and fails when the options can't be right.
 func New(o Options) (*Directory, error) {
-	if o.Timeout <= 0 || o.Connections <= 0 || o.ExclusiveConnections <= 0 || o.MaxConnectionAge <= 0 || o.PageSize == 0 || o.MaxMessageBytes <= 0 {
+	if o.Timeout <= 0 || o.Connections <= 0 || o.ExclusiveConnections <= 0 || o.MaxConnectionAge <= 0 || o.PageSize == 0 || o.MaxMessageBytes <= 0 || o.SortedSearches <= 0 || o.HoldSearches < 0 {
 		return nil, errors.New("ldapdir: timeouts, ages, sizes and numbers of connections must be positive")
 	}
 	var problems []error
@@ -80,7 +91,8 @@ func New(o Options) (*Directory, error) {
 	}
 	pool, err := newPool(o)
 	problems = append(problems, err)
-	d := &Directory{options: o, pool: pool}
+	d := &Directory{options: o, pool: pool, sorts: newLane(o.SortedSearches)}
+	d.sorts.evict = func() { d.held.drop(func(w *walk) bool { return w.sorted() }) }
 	for _, m := range o.Mappings {
 		mapped, err := newMapping(m)
 		problems = append(problems, err)
@@ -95,6 +107,7 @@ func New(o Options) (*Directory, error) {
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
+	pool.paged.places.evict = func() { d.held.drop(func(*walk) bool { return true }) }
 	limitMessages(o.MaxMessageBytes)
 	return d, nil
 }
@@ -111,7 +124,10 @@ func limitMessages(bytes int64) {
 }
 
 // Close closes every connection and waits for the operations that still run.
-func (d *Directory) Close() { d.pool.close() }
+func (d *Directory) Close() {
+	d.held.close()
+	d.pool.close()
+}
 
 // Ready asks the server for a sign of life.
 func (d *Directory) Ready(ctx context.Context) error {

@@ -61,8 +61,8 @@ func newPool(o Options) (*pool, error) {
 	for i := range p.shared {
 		p.shared[i].dialing = make(chan struct{}, 1)
 	}
-	p.paged = exclusive{pool: p, places: make(chan struct{}, o.ExclusiveConnections), dial: p.dialService}
-	p.logins = exclusive{pool: p, places: make(chan struct{}, o.ExclusiveConnections), dial: p.dial}
+	p.paged = exclusive{pool: p, places: newLane(o.ExclusiveConnections), dial: p.dialService}
+	p.logins = exclusive{pool: p, places: newLane(o.ExclusiveConnections), dial: p.dial}
 	return p, nil
 }
 
@@ -260,12 +260,44 @@ func counted[T any](ctx context.Context, c *conn, operation func(*ldap.Conn) (T,
 	return await(ctx, c, operation)
 }
 
+// lane is a number of places, for each of which one has to wait its turn.
+type lane struct {
+	places  chan struct{}
+	waiting atomic.Int32
+	// evict asks those to leave who keep a place without using it.
+	evict func()
+}
+
+func newLane(places int) lane { return lane{places: make(chan struct{}, places)} }
+
+// enter takes a place.
+func (l *lane) enter(ctx context.Context) error {
+	select {
+	case l.places <- struct{}{}:
+		return nil
+	default:
+	}
+	l.waiting.Add(1)
+	defer l.waiting.Add(-1)
+	if l.evict != nil {
+		l.evict()
+	}
+	select {
+	case l.places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &lostError{timeout: true, cause: context.Cause(ctx)}
+	}
+}
+
+// leave gives a place back.
+func (l *lane) leave() { <-l.places }
+
 // exclusive is a lane whose connections serve one caller at a time.
 type exclusive struct {
-	pool *pool
-	dial func(context.Context) (*conn, error)
-	// places is as long as the lane is wide.
-	places chan struct{}
+	pool   *pool
+	dial   func(context.Context) (*conn, error)
+	places lane
 
 	mutex sync.Mutex
 	idle  []*conn
@@ -273,10 +305,8 @@ type exclusive struct {
 
 // lease lends a connection to use until it is called back.
 func (e *exclusive) lease(ctx context.Context) (*conn, error) {
-	select {
-	case e.places <- struct{}{}:
-	case <-ctx.Done():
-		return nil, &lostError{timeout: true, cause: context.Cause(ctx)}
+	if err := e.places.enter(ctx); err != nil {
+		return nil, err
 	}
 	for {
 		c := e.pop()
@@ -290,7 +320,7 @@ func (e *exclusive) lease(ctx context.Context) (*conn, error) {
 	}
 	c, err := e.dial(ctx)
 	if err != nil {
-		<-e.places
+		e.places.leave()
 		return nil, err
 	}
 	return c, nil
@@ -338,7 +368,7 @@ func (e *exclusive) giveBack(c *conn) {
 		e.idle = append(e.idle, c)
 		e.mutex.Unlock()
 	}
-	<-e.places
+	e.places.leave()
 }
 
 // backoff waits a random while that grows with the attempts, and reports whether the context still holds.

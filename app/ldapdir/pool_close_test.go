@@ -133,7 +133,7 @@ func closeListing(t *testing.T, shared *slapd.Server) {
 	f := open(t, shared, nil)
 	seen := 0
 	var last error
-	for _, err := range f.List(context.Background(), ldapdirtest.Users) {
+	for _, err := range directory.Each(context.Background(), f, ldapdirtest.Users, directory.Query{Limit: 2}) {
 		if seen++; seen == 1 {
 			_ = f.within("Close", func() error { f.Close(); return nil })
 		}

@@ -145,7 +145,7 @@ var (
 	}}
 	list = call{"list", func(f *fixture, ctx context.Context) error {
 		var names []string
-		for entry, err := range f.List(ctx, ldapdirtest.Users) {
+		for entry, err := range directory.Each(ctx, f, ldapdirtest.Users, directory.Query{Limit: 2}) {
 			if err != nil {
 				return err
 			}

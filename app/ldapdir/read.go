@@ -3,10 +3,8 @@ package ldapdir
 import (
 	"context"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/go-ldap/ldap/v3"
@@ -22,54 +20,6 @@ func (d *Directory) Get(ctx context.Context, kind *directory.Kind, name string) 
 		return directory.Entry{}, err
 	}
 	return d.decode(m, found), nil
-}
-
-// List implements [directory.Directory] by paged searches (RFC 2696) on a connection of its own.
-func (d *Directory) List(ctx context.Context, kind *directory.Kind) iter.Seq2[directory.Entry, error] {
-	return func(yield func(directory.Entry, error) bool) {
-		m := d.of(kind.Name)
-		page := ldap.NewControlPaging(d.options.PageSize)
-		request := m.search(m.Container, m.scope(), m.Filter, m.request, page)
-		search := func(l *ldap.Conn) (*ldap.SearchResult, error) { return l.Search(request) }
-		var c *conn
-		result, err := acting(ctx, d, &request.Controls, func() (result *ldap.SearchResult, err error) {
-			c, result, err = borrow(ctx, &d.pool.paged, search)
-			return result, err
-		})
-		giveBack := sync.OnceFunc(func() {
-			if c != nil {
-				d.pool.paged.giveBack(c)
-			}
-		})
-		defer giveBack()
-		for {
-			if err != nil {
-				yield(directory.Entry{}, d.fault(err, m))
-				return
-			}
-			next, ok := ldap.FindControl(result.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
-			last := !ok || len(next.Cookie) == 0
-			if last { // whoever reads on slowly keeps nobody waiting
-				giveBack()
-			}
-			for _, found := range result.Entries {
-				if !yield(d.decode(m, found), nil) {
-					return
-				}
-			}
-			if last {
-				return
-			}
-			page.SetCookie(next.Cookie)
-			result, err = acting(ctx, d, &request.Controls, func() (*ldap.SearchResult, error) { return d.nextPage(ctx, c, search) })
-		}
-	}
-}
-
-func (d *Directory) nextPage(ctx context.Context, c *conn, search func(*ldap.Conn) (*ldap.SearchResult, error)) (*ldap.SearchResult, error) {
-	ctx, cancel := d.pool.limit(ctx)
-	defer cancel()
-	return counted(ctx, c, search)
 }
 
 // Resolve implements [directory.Directory] by one search, or by one for each kind whose container is above the DN.

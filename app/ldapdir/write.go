@@ -124,7 +124,7 @@ func (d *Directory) Update(ctx context.Context, kind *directory.Kind, name strin
 	if condition.OneOf != nil && !server.assertion {
 		return directory.Entry{}, lacks("assertions, which If-Match needs", oidAssertion)
 	}
-	keepClasses := false
+	keepClasses, byValue := false, true
 	for attempt := range maxAttempts {
 		found, err := d.find(ctx, m, name)
 		if err != nil {
@@ -138,7 +138,7 @@ func (d *Directory) Update(ctx context.Context, kind *directory.Kind, name strin
 		if err != nil {
 			return directory.Entry{}, err
 		}
-		modify, err := d.modification(m, server, found, current, patch)
+		modify, err := d.modification(m, server, found, current, patch, byValue)
 		if err != nil {
 			return directory.Entry{}, err
 		}
@@ -157,6 +157,9 @@ func (d *Directory) Update(ctx context.Context, kind *directory.Kind, name strin
 			return directory.Entry{}, notFound(kind.Name + "/" + name)
 		case removesClass && hasCode(err, ldap.LDAPResultObjectClassViolation):
 			keepClasses = true // attributes that no field names need it
+			continue
+		case byValue && hasCode(err, ldap.LDAPResultInappropriateMatching):
+			byValue = false // a list's attribute has no equality rule
 			continue
 		case !hasCode(err, ldap.LDAPResultAssertionFailed) && !hasCode(err, ldap.LDAPResultNoSuchAttribute):
 			return directory.Entry{}, d.taken(ctx, m, found.DN, patch, d.writeFault(err, m))
@@ -198,8 +201,9 @@ func (d *Directory) updated(ctx context.Context, m *mapping, dn string, result *
 	return d.decode(m, found), nil
 }
 
-// modification returns the request that makes a patch true, without changes where it is true already.
-func (d *Directory) modification(m *mapping, server *features, found *ldap.Entry, current directory.Entry, patch directory.Patch) (*ldap.ModifyRequest, error) {
+// modification returns the request that makes a patch true, without changes where it is true already. Unless byValue
+// is set, it replaces lists as a whole, but for references.
+func (d *Directory) modification(m *mapping, server *features, found *ldap.Entry, current directory.Entry, patch directory.Patch, byValue bool) (*ldap.ModifyRequest, error) {
 	modify := ldap.NewModifyRequest(found.DN, nil)
 	for i := range m.Kind.Fields {
 		field := &m.Kind.Fields[i]
@@ -222,7 +226,7 @@ func (d *Directory) modification(m *mapping, server *features, found *ldap.Entry
 		case field.List && field.Type == directory.Reference:
 			m.changeReferences(modify, attribute, raw, wanted)
 		case field.List:
-			modify.Replace(attribute, storedFrom(field.Type, wanted, raw))
+			changeList(modify, attribute, raw, storedFrom(field.Type, wanted, raw), byValue)
 		case !slices.Equal(wanted, current.At(i)):
 			at := m.shown(found, i, raw)
 			if len(raw) > 0 && m.inName(found.DN, i, raw[at]) {
@@ -268,6 +272,31 @@ func (m *mapping) changeReferences(modify *ldap.ModifyRequest, attribute string,
 	}
 	if len(gone) > 0 {
 		modify.Delete(attribute, gone)
+	}
+}
+
+// changeList deletes and adds single values where that leaves them in the wanted order, and else replaces the list.
+func changeList(modify *ldap.ModifyRequest, attribute string, raw, wanted []string, byValue bool) {
+	var gone []string
+	kept := 0
+	for _, value := range raw {
+		if kept < len(wanted) && wanted[kept] == value {
+			kept++
+		} else {
+			gone = append(gone, value)
+		}
+	}
+	came := wanted[kept:] // the server puts them at the end
+	moved := len(without(came, gone, asItIs)) < len(came)
+	if !byValue || moved {
+		modify.Replace(attribute, wanted)
+		return
+	}
+	if len(gone) > 0 {
+		modify.Delete(attribute, gone)
+	}
+	if len(came) > 0 {
+		modify.Add(attribute, came)
 	}
 }
 

@@ -19,45 +19,71 @@ func decodePatch(body []byte, kind *directory.Kind) (directory.Patch, error) {
 		return directory.Patch{}, malformed("The body is not UTF-8.")
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
-	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+	if !opens(decoder, '{') {
 		return directory.Patch{}, malformed("The body must be one JSON object.")
 	}
 	patch := directory.Patch{Set: make(map[string][]string)}
 	seen := make(map[string]bool)
+	err := decodeMembers(decoder, func(name string, value json.RawMessage) {
+		if seen[name] {
+			patch.Faults = append(patch.Faults, directory.Violation{Field: shown(name), Message: "is given more than once"})
+			return
+		}
+		seen[name] = true
+		decodeField(&patch, kind, name, value)
+	})
+	if err != nil {
+		return directory.Patch{}, err
+	}
+	return patch, decodeEnd(decoder)
+}
+
+// opens reports whether an object or array begins here.
+func opens(decoder *json.Decoder, delim json.Delim) bool {
+	token, err := decoder.Token()
+	return err == nil && token == delim
+}
+
+// decodeMembers reads the members of an object that has been opened, and its end.
+func decodeMembers(decoder *json.Decoder, member func(name string, value json.RawMessage)) error {
 	for decoder.More() {
 		token, err := decoder.Token()
 		if err != nil {
-			return directory.Patch{}, syntaxError(err, decoder)
+			return syntaxError(err, decoder)
 		}
-		name := token.(string) // a key, or Token had failed
-		var raw json.RawMessage
-		if err := decoder.Decode(&raw); err != nil {
-			return directory.Patch{}, syntaxError(err, decoder)
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return syntaxError(err, decoder)
 		}
-		field, known := kind.Field(name)
-		switch {
-		case seen[name]:
-			patch.Faults = append(patch.Faults, directory.Violation{Field: shown(name), Message: "is given more than once"})
-			continue
-		case !known:
-			patch.Faults = append(patch.Faults, directory.UnknownField(kind, shown(name)))
-		default:
-			values, wrong := decodeValues(field, raw)
-			if wrong != "" {
-				patch.Faults = append(patch.Faults, directory.Violation{Field: name, Message: wrong})
-			} else {
-				patch.Set[name] = values
-			}
-		}
-		seen[name] = true
+		member(token.(string), value) // a name, or Token had failed
 	}
 	if _, err := decoder.Token(); err != nil {
-		return directory.Patch{}, syntaxError(err, decoder)
+		return syntaxError(err, decoder)
 	}
+	return nil
+}
+
+// decodeEnd demands that nothing follows.
+func decodeEnd(decoder *json.Decoder) error {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return directory.Patch{}, malformed("Something follows the JSON object.")
+		return malformed("Something follows the JSON document.")
 	}
-	return patch, nil
+	return nil
+}
+
+// decodeField adds to a patch what a field is wanted to be, or what is wrong with that.
+func decodeField(patch *directory.Patch, kind *directory.Kind, name string, value json.RawMessage) {
+	field, known := kind.Field(name)
+	if !known {
+		patch.Faults = append(patch.Faults, directory.UnknownField(kind, shown(name)))
+		return
+	}
+	values, wrong := decodeValues(field, value)
+	if wrong != "" {
+		patch.Faults = append(patch.Faults, directory.Violation{Field: name, Message: wrong})
+		return
+	}
+	patch.Set[name] = values
 }
 
 // decodeValues reads the values of one field, or says what is wrong with them.

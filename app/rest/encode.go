@@ -85,8 +85,10 @@ func answerJSON(w http.ResponseWriter, r *http.Request, status int, document any
 	return nil
 }
 
-func answerBytes(w http.ResponseWriter, status int, body []byte) {
-	w.Header().Set("Content-Type", typeJSON)
+func answerBytes(w http.ResponseWriter, status int, body []byte) { answerAs(w, status, typeJSON, body) }
+
+func answerAs(w http.ResponseWriter, status int, mediaType string, body []byte) {
+	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) //nolint:gosec // JSON, and nosniff says so; the client has gone, or reads it

@@ -24,6 +24,7 @@ type entries struct {
 const (
 	typeJSON       = "application/json"
 	typeMergePatch = "application/merge-patch+json"
+	typeJSONPatch  = "application/json-patch+json"
 )
 
 func (e entries) get(w http.ResponseWriter, r *http.Request) error {
@@ -130,11 +131,11 @@ func (e entries) patch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	patch, err := e.patchFrom(w, r, e.kind, typeMergePatch, typeJSON)
+	change, err := e.changeFrom(w, r)
 	if err != nil {
 		return err
 	}
-	entry, err := e.Directory.Update(r.Context(), e.kind, name, condition, func(directory.Entry) (directory.Patch, error) { return patch, nil })
+	entry, err := e.Directory.Update(r.Context(), e.kind, name, condition, change)
 	if err != nil {
 		return err
 	}
@@ -227,32 +228,54 @@ func (e entries) answerCreated(w http.ResponseWriter, r *http.Request, entry dir
 	return answerEntry(w, http.StatusCreated, entry)
 }
 
+// changeFrom reads the body of a PATCH.
+func (e entries) changeFrom(w http.ResponseWriter, r *http.Request) (directory.Change, error) {
+	mediaType, body, err := e.bodyOf(w, r, typeMergePatch, typeJSONPatch, typeJSON)
+	if err != nil {
+		return nil, err
+	}
+	if mediaType == typeJSONPatch {
+		return decodeJSONPatch(body, e.MaxBodyBytes)
+	}
+	patch, err := decodePatch(body, e.kind)
+	return func(directory.Entry) (directory.Patch, error) { return patch, nil }, err
+}
+
 // patchFrom reads the request's body, which must be of one of the types.
 func (a *api) patchFrom(w http.ResponseWriter, r *http.Request, kind *directory.Kind, types ...string) (directory.Patch, error) {
-	if err := acceptsJSON(r); err != nil {
+	_, body, err := a.bodyOf(w, r, types...)
+	if err != nil {
 		return directory.Patch{}, err
 	}
-	given, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return decodePatch(body, kind)
+}
+
+// bodyOf reads the request's body, and which of the types it is of.
+func (a *api) bodyOf(w http.ResponseWriter, r *http.Request, types ...string) (mediaType string, body []byte, err error) {
+	if err := acceptsJSON(r); err != nil {
+		return "", nil, err
+	}
+	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := parameters["charset"]
-	if err != nil || !slices.Contains(types, given) || charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
+	if err != nil || !slices.Contains(types, mediaType) || charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
 		header := "Accept-Post"
 		if r.Method == http.MethodPatch {
 			header = "Accept-Patch"
 		}
 		w.Header().Set(header, strings.Join(types, ", "))
-		return directory.Patch{}, &directory.Error{Code: directory.UnsupportedMediaType}
+		return "", nil, &directory.Error{Code: directory.UnsupportedMediaType}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.MaxBodyBytes))
+	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, a.MaxBodyBytes))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return directory.Patch{}, &directory.Error{Code: directory.BodyTooLarge}
+		return "", nil, &directory.Error{Code: directory.BodyTooLarge}
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return directory.Patch{}, &directory.Error{Code: directory.RequestTimeout}
+		return "", nil, &directory.Error{Code: directory.RequestTimeout}
 	}
 	if err != nil {
-		return directory.Patch{}, &directory.Error{Code: directory.BadRequest, Detail: "The body could not be read to its end.", Cause: err}
+		return "", nil, &directory.Error{Code: directory.BadRequest, Detail: "The body could not be read to its end.", Cause: err}
 	}
-	return decodePatch(body, kind)
+	return mediaType, body, nil
 }
 
 // variable returns a part of the path. The router leaves it escaped, so that a name may contain a slash.

@@ -150,19 +150,29 @@ func (a *api) bounded(next handler) handler {
 // authenticated finds out who is calling, by a bearer token (RFC 6750) or HTTP Basic (RFC 7617).
 func (a *api) authenticated(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		credentials, ok := credentialsOf(r)
-		if !ok {
-			return &directory.Error{Code: directory.CredentialsRequired}
-		}
-		credentials.Address = a.address(r)
-		caller, err := a.Authenticate(r.Context(), credentials)
+		ctx, err := a.identified(r.Context(), r)
 		if err != nil {
 			return err
 		}
-		x := exchangeOf(r)
-		x.caller, caller.Address, caller.RequestID = caller.Login, credentials.Address, x.id
-		return next(w, r.WithContext(directory.WithCaller(r.Context(), caller)))
+		caller, _ := directory.CallerFrom(ctx)
+		exchangeOf(r).caller = caller.Login
+		return next(w, r.WithContext(ctx))
 	}
+}
+
+// identified returns a context with the caller of a request as it is now.
+func (a *api) identified(ctx context.Context, r *http.Request) (context.Context, error) {
+	credentials, ok := credentialsOf(r)
+	if !ok {
+		return nil, &directory.Error{Code: directory.CredentialsRequired}
+	}
+	credentials.Address = a.address(r)
+	caller, err := a.Authenticate(ctx, credentials)
+	if err != nil {
+		return nil, err
+	}
+	caller.Address, caller.RequestID = credentials.Address, exchangeOf(r).id
+	return directory.WithCaller(ctx, caller), nil
 }
 
 // credentialsOf returns what the Authorization header holds, if it is anything that is understood.

@@ -95,6 +95,11 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 			Version: "test", RequestTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxBodyBytes: 1 << 20, Log: log,
 		},
 	}
+	cursors, err := rest.NewCursors(tokenKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.rest.Cursors, s.rest.BulkConcurrency = cursors, 8
 	for _, f := range change {
 		f(s)
 	}

@@ -1,51 +1,235 @@
 package rest
 
 import (
+	"context"
+	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
+
+	"rollcall/app/directory"
 )
 
-// piece is how many bytes of a list are collected before they are sent.
-const piece = 64 << 10
+// The parameters of a list.
+const (
+	paramFilter = "filter"
+	paramSearch = "search"
+	paramFields = "fields"
+	paramSort   = "sort"
+	paramLimit  = "limit"
+	paramCount  = "count"
+	paramCursor = "cursor"
+)
 
-// list streams every entry. Nothing is sent before the first is there, and what fails later breaks the answer
-// off, so that a short list never looks like a whole one.
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+// list answers with a page of entries, or in the formats that are streamed with all of them, unless there is a limit.
 func (e entries) list(w http.ResponseWriter, r *http.Request) error {
-	if err := acceptsJSON(r); err != nil {
+	mediaType := accepted(r, typeJSON, typeNDJSON, typeCSV, typeLDIF)
+	if mediaType == "" {
+		return &directory.Error{Code: directory.NotAcceptable}
+	}
+	query, parameters, err := e.queryOf(r)
+	if err != nil {
 		return err
 	}
-	control := http.NewResponseController(w)
-	body := make([]byte, 0, piece+piece/4)
-	body = append(body, '[')
-	sent := false
-	send := func() error {
-		if !sent {
-			w.Header().Set("Content-Type", typeJSON)
-			sent = true
-		}
-		_ = control.SetWriteDeadline(time.Now().Add(e.WriteTimeout)) // not every writer has deadlines
-		_, err := w.Write(body)
-		body = body[:0]
-		return err
-	}
-	separator := "\n"
-	for entry, err := range e.Directory.List(r.Context(), e.kind) {
-		if err != nil && sent {
-			exchangeOf(r).err = err
-			panic(http.ErrAbortHandler)
-		}
+	format := formatOf(mediaType, e.kind, query)
+	query.Sources = format.sources
+	if parameters.Get(paramCount) == directory.True && query.After == nil {
+		count, err := e.Directory.Count(r.Context(), e.kind, query.Filter)
 		if err != nil {
 			return err
 		}
-		body = appendEntry(append(body, separator...), entry)
-		separator = ",\n"
-		if len(body) >= piece {
-			if err := send(); err != nil {
-				panic(http.ErrAbortHandler)
+		w.Header().Set("X-Total-Count", strconv.Itoa(count))
+	}
+	w.Header().Add("Vary", "Accept")
+	if format.streamed && !parameters.Has(paramLimit) {
+		query.Limit = maxLimit
+		return e.stream(w, r, query, format)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), e.RequestTimeout)
+	defer cancel()
+	page, err := e.Directory.Page(ctx, e.kind, query)
+	if err != nil {
+		return err
+	}
+	if page.Next != nil {
+		parameters.Del(paramCount)
+		sealed, err := e.Cursors.seal(e.kind.Name, parameters, page.Next)
+		if err != nil {
+			return &directory.Error{Code: directory.Internal, Cause: err}
+		}
+		next := e.url(r, "/"+e.kind.Name) + "?" + url.Values{paramCursor: {sealed}}.Encode()
+		w.Header().Set("Link", "<"+next+`>; rel="next"`)
+	}
+	var body []byte
+	if query.After == nil || !format.streamed { // what follows a page of a stream begins like no document
+		body = format.begin(body)
+	}
+	for i, entry := range page.Entries {
+		body = format.entry(body, entry, i == 0)
+	}
+	answerAs(w, http.StatusOK, format.mediaType, format.end(body))
+	return nil
+}
+
+// queryOf reads a query, and the parameters that it is made of.
+func (e entries) queryOf(r *http.Request) (directory.Query, url.Values, error) {
+	parameters, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return directory.Query{}, nil, badQuery("The query is not properly escaped.")
+	}
+	known := []string{paramFilter, paramSearch, paramFields, paramSort, paramLimit, paramCount, paramCursor}
+	for name, values := range parameters {
+		if !slices.Contains(known, name) {
+			return directory.Query{}, nil, badQuery("There is no parameter %q. There are: %s.", shown(name), strings.Join(known, ", "))
+		}
+		if len(values) > 1 {
+			return directory.Query{}, nil, badQuery("%s is given more than once.", name)
+		}
+	}
+	var place *directory.Place
+	if parameters.Has(paramCursor) {
+		if len(parameters) > 1 {
+			return directory.Query{}, nil, badQuery("A cursor stands alone: it holds the other parameters.")
+		}
+		if parameters, place, err = e.Cursors.open(e.kind.Name, parameters.Get(paramCursor)); err != nil {
+			return directory.Query{}, nil, err
+		}
+	}
+	query, err := e.parseQuery(parameters)
+	query.After = place
+	return query, parameters, err
+}
+
+// parseQuery reads the parameters of a query.
+func (e entries) parseQuery(parameters url.Values) (query directory.Query, err error) {
+	query.Limit = defaultLimit
+	if parameters.Has(paramLimit) {
+		query.Limit, err = strconv.Atoi(parameters.Get(paramLimit))
+		if err != nil || query.Limit < 1 || query.Limit > maxLimit {
+			return query, badQuery("limit must be a number from 1 to %d.", maxLimit)
+		}
+	}
+	if count := parameters.Get(paramCount); parameters.Has(paramCount) && count != directory.True && count != directory.False {
+		return query, badQuery("count must be true or false.")
+	}
+	if parameters.Has(paramFilter) {
+		if query.Filter, err = directory.ParseFilter(e.kind, parameters.Get(paramFilter)); err != nil {
+			return query, err
+		}
+	}
+	if parameters.Has(paramSearch) {
+		search, err := directory.SearchFilter(e.kind, parameters.Get(paramSearch))
+		if err != nil {
+			return query, err
+		}
+		query.Filter = directory.AllOf(query.Filter, search)
+	}
+	if parameters.Has(paramFields) {
+		if query.Fields, err = directory.ParseFields(e.kind, parameters.Get(paramFields)); err != nil {
+			return query, err
+		}
+	}
+	if parameters.Has(paramSort) {
+		query.Sort, err = directory.ParseSort(e.kind, parameters.Get(paramSort))
+	}
+	return query, err
+}
+
+func badQuery(format string, a ...any) error {
+	return &directory.Error{Code: directory.BadRequest, Detail: fmt.Sprintf(format, a...)}
+}
+
+// piece is how many bytes of a stream are collected before they are sent.
+const piece = 64 << 10
+
+// stream answers with everything, page by page: the next page is read while one is sent, and no more. Nothing is sent
+// before the first is there, and what fails later breaks the answer off, so that a short answer never looks like a
+// whole one.
+func (e entries) stream(w http.ResponseWriter, r *http.Request, query directory.Query, format format) error {
+	control := http.NewResponseController(w)
+	body := format.begin(make([]byte, 0, piece+piece/4))
+	sent := false
+	send := func() {
+		if !sent {
+			w.Header().Set("Content-Type", format.mediaType)
+			sent = true
+		}
+		_ = control.SetWriteDeadline(time.Now().Add(e.WriteTimeout)) // not every writer has deadlines
+		if _, err := w.Write(body); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		body = body[:0]
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	next := e.ahead(ctx, r, query)
+	defer func() {
+		cancel()
+		for range next { // until the last read has ended
+		}
+	}()
+	first := true
+	for page := range next {
+		if page.err != nil && !sent && first {
+			return page.err
+		}
+		if page.err != nil {
+			exchangeOf(r).err = page.err
+			if format.failure != nil {
+				body = format.failure(body, e.problemOf(r, page.err))
+			}
+			send()
+			_ = control.Flush()
+			panic(http.ErrAbortHandler)
+		}
+		for _, entry := range page.Entries {
+			body = format.entry(body, entry, first)
+			first = false
+			if len(body) >= piece {
+				send()
 			}
 		}
 	}
-	body = append(body, "\n]\n"...)
-	_ = send() // the client has gone, or reads it
+	body = format.end(body)
+	send()
 	return nil
+}
+
+// readPage is a page, or why there is none.
+type readPage struct {
+	directory.Page
+	err error
+}
+
+// ahead reads the pages of a query, one ahead of whoever receives them, until the context ends. Before each it finds
+// out again who is calling: a stream may last.
+func (e entries) ahead(ctx context.Context, r *http.Request, query directory.Query) <-chan readPage {
+	pages := make(chan readPage)
+	go func() {
+		defer close(pages)
+		for {
+			var page directory.Page
+			caller, err := e.identified(ctx, r)
+			if err == nil {
+				page, err = e.Directory.Page(caller, e.kind, query)
+			}
+			select {
+			case pages <- readPage{page, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil || page.Next == nil {
+				return
+			}
+			query.After = page.Next
+		}
+	}()
+	return pages
 }

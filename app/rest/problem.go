@@ -28,17 +28,9 @@ type problem struct {
 
 // refuse answers with the problem that an error is.
 func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	x := exchangeOf(r)
-	x.err = err
-	refused, ok := errors.AsType[*directory.Error](err)
-	if !ok {
-		refused = &directory.Error{Code: directory.Internal}
-	}
+	exchangeOf(r).err = err
+	refused := refusal(err)
 	code := refused.Code
-	detail := refused.Detail
-	if detail == "" {
-		detail = code.Remedy
-	}
 	if code.Status == http.StatusUnauthorized {
 		challenge := `Bearer realm="Rollcall"`
 		if code == directory.InvalidToken {
@@ -49,13 +41,29 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if wait := cmp.Or(refused.RetryAfter, code.RetryAfter); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 	}
-	body, _ := json.Marshal(problem{ // strings and numbers: can't fail
-		Type: a.errorPath(code), Title: code.Title, Status: code.Status, Detail: detail,
-		Instance: r.URL.EscapedPath(), Code: code.Name, RequestID: x.id, Violations: refused.Violations,
-	})
+	body, _ := json.Marshal(a.problemOf(r, refused)) // strings and numbers: can't fail
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(code.Status)
 	_, _ = w.Write(append(body, '\n')) // the client has gone, or reads it
+}
+
+// refusal returns an error as one of the catalogue.
+func refusal(err error) *directory.Error {
+	refused, ok := errors.AsType[*directory.Error](err)
+	if !ok {
+		return &directory.Error{Code: directory.Internal}
+	}
+	return refused
+}
+
+// problemOf returns the document of an error in the answer to a request.
+func (a *api) problemOf(r *http.Request, err error) problem {
+	refused := refusal(err)
+	code := refused.Code
+	return problem{
+		Type: a.errorPath(code), Title: code.Title, Status: code.Status, Detail: cmp.Or(refused.Detail, code.Remedy),
+		Instance: r.URL.EscapedPath(), Code: code.Name, RequestID: exchangeOf(r).id, Violations: refused.Violations,
+	}
 }
 
 func (a *api) errorPath(code *directory.Code) string { return a.BasePath + "/errors/" + code.Name }

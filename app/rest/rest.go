@@ -29,6 +29,8 @@ type Options struct {
 	Ready func(ctx context.Context) error
 	// Version is the program's.
 	Version string
+	// Cursors seals the places in lists that clients are given.
+	Cursors Cursors
 	// BasePath is what every path starts with: "", or as "/api".
 	BasePath string
 	// TrustedProxies may say, by X-Forwarded-Proto, -Host and -Prefix, what the client asked for, and by -For who it is.
@@ -39,9 +41,13 @@ type Options struct {
 	RequestTimeout time.Duration
 	// WriteTimeout is how long a client may take to read one piece of a list.
 	WriteTimeout time.Duration
-	// MaxBodyBytes is the largest request body.
+	// MaxBodyBytes is the largest request body and, of a bulk request, the largest line.
 	MaxBodyBytes int64
-	Log          *logrus.Logger
+	// BulkConcurrency is how many lines of one bulk request are worked on at a time.
+	BulkConcurrency int
+	// RequireIfMatch refuses changes and deletions that do not say which state of the entry is meant.
+	RequireIfMatch bool
+	Log            *logrus.Logger
 }
 
 type api struct {

@@ -226,7 +226,7 @@ func names(t *testing.T, f Fixture) {
 		wantValues(t, resolved, "memberOfs", group.DN())
 	}
 	found := map[string]int{}
-	for entry, err := range f.Directory.List(ctx, f.Users) {
+	for entry, err := range directory.Each(ctx, f.Directory, f.Users, directory.Query{Limit: 100}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -406,7 +406,7 @@ func ended(t *testing.T, f Fixture) {
 			t.Errorf("%s went on", name)
 		}
 	}
-	for _, err := range f.Directory.List(ctx, f.Users) {
+	for _, err := range directory.Each(ctx, f.Directory, f.Users, directory.Query{Limit: 100}) {
 		wantCode(t, "list", err, directory.Timeout)
 		break
 	}

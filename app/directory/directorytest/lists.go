@@ -176,7 +176,7 @@ func references(t *testing.T, f Fixture) {
 func list(t *testing.T, f Fixture) {
 	ctx := background(t)
 	before := map[string]bool{}
-	for entry, err := range f.Directory.List(ctx, f.Hosts) {
+	for entry, err := range directory.Each(ctx, f.Directory, f.Hosts, directory.Query{Limit: 100}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func list(t *testing.T, f Fixture) {
 	for i := range many {
 		want[f.create(t, f.Hosts, directory.Patch{Set: map[string][]string{"cn": {fmt.Sprintf("host%d", i)}}}).ID()] = true
 	}
-	for entry, err := range f.Directory.List(ctx, f.Hosts) {
+	for entry, err := range directory.Each(ctx, f.Directory, f.Hosts, directory.Query{Limit: 100}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func list(t *testing.T, f Fixture) {
 		t.Errorf("%d of %d are not listed", len(want), many)
 	}
 	for range 20 { // whoever stops early leaves nothing behind
-		for _, err := range f.Directory.List(ctx, f.Hosts) {
+		for _, err := range directory.Each(ctx, f.Directory, f.Hosts, directory.Query{Limit: 100}) {
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,175 @@
+package ldapdir
+
+import (
+	"cmp"
+	"context"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"rollcall/app/directory"
+)
+
+// rules is how the values of an attribute compare, by the server's schema (RFC 4512 §4.1.2): names of matching
+// rules, "" where there is none, and the syntax's object identifier.
+type rules struct {
+	equality, ordering, substring, syntax string
+}
+
+// schema is the rules of attribute types, by their names in lower case.
+type schema struct {
+	read  time.Time
+	types map[string]rules
+}
+
+// Object identifiers of syntaxes, RFC 4517 §3.3.
+const (
+	syntaxDN            = "1.3.6.1.4.1.1466.115.121.1.12"
+	syntaxText          = "1.3.6.1.4.1.1466.115.121.1.15"
+	syntaxASCII         = "1.3.6.1.4.1.1466.115.121.1.26"
+	syntaxInteger       = "1.3.6.1.4.1.1466.115.121.1.27"
+	syntaxNumericString = "1.3.6.1.4.1.1466.115.121.1.36"
+	syntaxPrintable     = "1.3.6.1.4.1.1466.115.121.1.44"
+	syntaxTelephone     = "1.3.6.1.4.1.1466.115.121.1.50"
+)
+
+// schemaOf returns the server's schema, read anew once in the age of a connection.
+func (d *Directory) schemaOf(ctx context.Context) (*schema, error) {
+	if s := d.schema.Load(); s != nil && time.Since(s.read) < d.options.MaxConnectionAge {
+		return s, nil
+	}
+	ctx = directory.AsService(ctx)
+	root, err := d.search(ctx, ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
+		"(objectClass=*)", []string{"subschemaSubentry"}, nil))
+	if err != nil {
+		return nil, d.fault(err, nil)
+	}
+	s := &schema{read: time.Now(), types: map[string]rules{}}
+	for _, entry := range root.Entries {
+		result, err := d.search(ctx, ldap.NewSearchRequest(entry.GetAttributeValue("subschemaSubentry"), ldap.ScopeBaseObject,
+			ldap.NeverDerefAliases, 0, 0, false, "(objectClass=subschema)", []string{"attributeTypes"}, nil))
+		if err != nil {
+			return nil, d.fault(err, nil)
+		}
+		for _, found := range result.Entries {
+			s.learn(found.GetAttributeValues("attributeTypes"))
+		}
+	}
+	d.schema.Store(s)
+	return s, nil
+}
+
+var (
+	typeNames = regexp.MustCompile(`\bNAME\s+(?:'([^']*)'|\(([^)]*)\))`)
+	typeWords = regexp.MustCompile(`\b(SUP|EQUALITY|ORDERING|SUBSTR|SYNTAX)\s+([\w.;-]+)`)
+	quoted    = regexp.MustCompile(`'[^']*'`)
+)
+
+// learn reads attribute type descriptions. A type has what it does not say itself from its supertype.
+func (s *schema) learn(descriptions []string) {
+	type attributeType struct {
+		rules
+		super string
+	}
+	found := map[string]attributeType{}
+	for _, description := range descriptions {
+		names := typeNames.FindStringSubmatch(description)
+		if names == nil {
+			continue
+		}
+		var t attributeType
+		for _, word := range typeWords.FindAllStringSubmatch(quoted.ReplaceAllString(description, ""), -1) {
+			switch word[1] {
+			case "SUP":
+				t.super = strings.ToLower(word[2])
+			case "EQUALITY":
+				t.equality = word[2]
+			case "ORDERING":
+				t.ordering = word[2]
+			case "SUBSTR":
+				t.substring = word[2]
+			case "SYNTAX":
+				t.syntax = word[2]
+			}
+		}
+		for name := range strings.FieldsSeq(names[1] + strings.ReplaceAll(names[2], "'", " ")) {
+			found[strings.ToLower(name)] = t
+		}
+	}
+	const depth = 16 // no schema is so deep, unless it goes round
+	for name, t := range found {
+		all := t.rules
+		for super, step := t.super, 0; super != "" && step < depth; step++ {
+			above := found[super]
+			all.equality = cmp.Or(all.equality, above.equality)
+			all.ordering = cmp.Or(all.ordering, above.ordering)
+			all.substring = cmp.Or(all.substring, above.substring)
+			all.syntax = cmp.Or(all.syntax, above.syntax)
+			super = above.super
+		}
+		s.types[name] = all
+	}
+}
+
+// of returns the rules of an attribute type; unknown ones where the server does not show its schema.
+func (s *schema) of(attribute string) (r rules, known bool) {
+	r, known = s.types[strings.ToLower(attribute)]
+	return r, known
+}
+
+// orderingRule returns the rule to sort by, "" where there is none. Many text attributes have none of their own, but
+// take that of texts.
+func (r rules) orderingRule() string {
+	if r.ordering != "" {
+		return r.ordering
+	}
+	switch baseSyntax(r.syntax) {
+	case syntaxText, syntaxASCII, syntaxPrintable, syntaxTelephone:
+		return "caseIgnoreOrderingMatch"
+	case syntaxNumericString:
+		return "numericStringOrderingMatch"
+	case syntaxInteger:
+		return "integerOrderingMatch"
+	}
+	return ""
+}
+
+// wrong returns why a value can't be one of the syntax's, or "". slapd takes a comparison with such a value for
+// neither true nor false, and so its negation too.
+func (r rules) wrong(value string) string {
+	const printable = "holds letters and digits of ASCII, spaces and '()+,-./:=? only"
+	switch baseSyntax(r.syntax) {
+	case syntaxASCII:
+		if !isASCII(value) {
+			return "holds ASCII only"
+		}
+	case syntaxPrintable:
+		if strings.ContainsFunc(value, notPrintable) {
+			return printable
+		}
+	case syntaxTelephone:
+		if strings.ContainsFunc(value, notPrintable) {
+			return printable
+		}
+		if strings.Trim(value, " -") == "" {
+			return "holds telephone numbers, of which spaces and hyphens are no part"
+		}
+	case syntaxInteger, syntaxNumericString:
+		if strings.Trim(value, "0123456789- ") != "" {
+			return "holds digits only"
+		}
+	}
+	return ""
+}
+
+func notPrintable(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(`'()+,-./:=? `, r)
+}
+
+// baseSyntax returns a syntax without the length that it suggests, as in 1.2.3{256}.
+func baseSyntax(syntax string) string {
+	base, _, _ := strings.Cut(syntax, "{")
+	return base
+}

@@ -1,0 +1,222 @@
+package ldapdir
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"rollcall/app/directory"
+)
+
+// walk is a search whose answer is read page by page. It has a connection to itself from its first page to its last:
+// a cookie is good only there.
+type walk struct {
+	*listing
+	directory *Directory
+	paging    *ldap.ControlPaging
+	conn      *conn // nil before the first page and after the last
+	sorting   bool  // it has a place among the searches that the server sorts
+	begun     bool
+	// rest are entries that were read and not asked for yet.
+	rest []*ldap.Entry
+
+	place string // what it is called while it is held
+	timer *time.Timer
+}
+
+func (d *Directory) newWalk(l *listing) *walk {
+	w := &walk{listing: l, directory: d, paging: ldap.NewControlPaging(d.options.PageSize)}
+	l.request.Controls = append(slices.Clip(l.request.Controls), w.paging)
+	return w
+}
+
+func (w *walk) sorted() bool { return len(w.sort) > 0 }
+
+// done reports whether everything has been read and asked for.
+func (w *walk) done() bool { return w.begun && w.conn == nil && len(w.rest) == 0 }
+
+// next returns the next entries, fewer than n only where there are no more.
+func (w *walk) next(ctx context.Context, n int) ([]*ldap.Entry, error) {
+	for len(w.rest) < n && (!w.begun || w.conn != nil) {
+		if err := w.read(ctx, n-len(w.rest)); err != nil {
+			return nil, err
+		}
+	}
+	n = min(n, len(w.rest))
+	found := w.rest[:n:n]
+	w.rest = w.rest[n:]
+	return found, nil
+}
+
+// seek reads on to a place, past everything that came before it.
+func (w *walk) seek(ctx context.Context, place *directory.Place, limit int) error {
+	size := min(int(w.directory.options.PageSize), place.Passed+limit)
+	near := false // entries that came last before the place have been seen
+	for {
+		if err := w.read(ctx, size); err != nil {
+			return err
+		}
+		size = int(w.directory.options.PageSize)
+		at := slices.IndexFunc(w.rest, func(entry *ldap.Entry) bool {
+			if w.sorted() {
+				return w.compare(w.keysOf(entry), place.Keys) > 0
+			}
+			recent := w.isRecent(entry, place)
+			here := near && !recent
+			near = near || recent
+			return here
+		})
+		if at >= 0 {
+			w.rest = w.rest[at:]
+			return nil
+		}
+		w.rest = nil
+		if w.conn == nil {
+			break
+		}
+	}
+	if w.sorted() || near {
+		return nil // nothing comes after it
+	}
+	if place.Passed > len(place.Recent)/digestLength {
+		return &directory.Error{Code: directory.CursorLost}
+	}
+	// Everything that came before the place is known, and gone.
+	w.close()
+	w.begun = false
+	w.paging.SetCookie(nil)
+	return nil
+}
+
+// read asks the server for the next entries, at most size.
+func (w *walk) read(ctx context.Context, size int) error {
+	ctx, cancel := w.directory.pool.limit(ctx)
+	defer cancel()
+	if w.sorted() && !w.sorting {
+		if err := w.directory.sorts.enter(ctx); err != nil {
+			return err
+		}
+		w.sorting = true
+	}
+	w.paging.PagingSize = uint32(min(size, int(w.directory.options.PageSize)))
+	search := func(l *ldap.Conn) (*ldap.SearchResult, error) { return l.Search(w.request) }
+	var result *ldap.SearchResult
+	for attempt := 0; ; attempt++ {
+		var err error
+		result, err = acting(ctx, w.directory, &w.request.Controls, func() (found *ldap.SearchResult, err error) {
+			if w.conn != nil {
+				return counted(ctx, w.conn, search)
+			}
+			w.conn, found, err = borrow(ctx, &w.directory.pool.paged, search)
+			return found, err
+		})
+		if err == nil {
+			break
+		}
+		// slapd says so between two pages for a moment, and where it sorts too much at once.
+		if !w.sorted() || !hasCode(err, ldap.LDAPResultBusy) || !backoff(ctx, attempt) {
+			return err
+		}
+		if !w.begun {
+			w.directory.sorts.evict()
+		}
+	}
+	w.begun = true
+	w.rest = append(w.rest, result.Entries...)
+	next, ok := ldap.FindControl(result.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
+	if !ok || len(next.Cookie) == 0 {
+		w.release()
+		return nil
+	}
+	w.paging.SetCookie(next.Cookie)
+	return nil
+}
+
+// release gives back what the walk needed while there was more to read.
+func (w *walk) release() {
+	if w.conn != nil {
+		w.directory.pool.paged.giveBack(w.conn)
+		w.conn = nil
+	}
+	if w.sorting {
+		w.sorting = false
+		w.directory.sorts.leave()
+	}
+}
+
+// close ends the walk. What the server has sorted it keeps until the connection ends.
+func (w *walk) close() {
+	if w.conn != nil && w.sorted() {
+		w.conn.retire()
+	}
+	w.release()
+	w.rest, w.begun = nil, true
+}
+
+// shelf holds walks between pages. The zero shelf is empty.
+type shelf struct {
+	mutex  sync.Mutex
+	walks  []*walk // the one that was put first is first
+	closed bool
+}
+
+// put holds a walk for some time and returns what it is called meanwhile.
+func (s *shelf) put(w *walk, patience time.Duration) string {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.closed || patience <= 0 {
+		w.close()
+		return ""
+	}
+	w.place = rand.Text()
+	w.timer = time.AfterFunc(patience, func() { s.drop(func(other *walk) bool { return other == w }) })
+	s.walks = append(s.walks, w)
+	return w.place
+}
+
+// take returns the walk that is held at a place in the same answer, nil where there is none.
+func (s *shelf) take(place *directory.Place, identity string) *walk {
+	if place == nil || place.Walk == "" {
+		return nil
+	}
+	return s.remove(func(w *walk) bool { return w.place == place.Walk && w.identity == identity })
+}
+
+// drop closes the walk that is held the longest of those that are meant.
+func (s *shelf) drop(meant func(*walk) bool) {
+	if w := s.remove(meant); w != nil {
+		w.close()
+	}
+}
+
+func (s *shelf) remove(meant func(*walk) bool) *walk {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	at := slices.IndexFunc(s.walks, meant)
+	if at < 0 {
+		return nil
+	}
+	w := s.walks[at]
+	s.walks = slices.Delete(s.walks, at, at+1)
+	w.timer.Stop()
+	w.place = ""
+	return w
+}
+
+// close drops all walks and holds no more.
+func (s *shelf) close() {
+	s.mutex.Lock()
+	s.closed = true
+	s.mutex.Unlock()
+	for {
+		w := s.remove(func(*walk) bool { return true })
+		if w == nil {
+			return
+		}
+		w.close()
+	}
+}

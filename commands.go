@@ -1,0 +1,98 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rollcall/app/client"
+	"rollcall/config"
+	"rollcall/deploy/openldap"
+)
+
+func command() *cobra.Command {
+	var file string
+	load := func() (*config.Config, error) {
+		return config.Load(config.Options{File: file, Environ: os.Environ()})
+	}
+	root := &cobra.Command{
+		Use:           "rollcall",
+		Short:         "A REST API for an LDAP directory of users, groups and hosts",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().StringVar(&file, "config", "", "a configuration file, laid on top of the environment's")
+	root.AddCommand(&cobra.Command{
+		Use:   "serve",
+		Short: "Serve the API until told to stop (ROLLCALL_ENV picks the environment, production if unset)",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load()
+			if err != nil {
+				return fmt.Errorf("%w:\n%w", errConfiguration, err)
+			}
+			return run(cmd.Context(), c, cmd.OutOrStdout())
+		},
+	}, &cobra.Command{
+		Use:   "config",
+		Short: "Print the effective configuration, and where each value comes from",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, faults := load()
+			if err := c.Print(cmd.OutOrStdout()); err != nil || faults != nil {
+				return errors.Join(err, faults)
+			}
+			if c.Embedded.Enabled { // what the private server brings itself
+				c.LDAP.URL, c.LDAP.BaseDN = "ldap://127.0.0.1:389", cmp.Or(c.LDAP.BaseDN, openldap.DefaultSuffix)
+			}
+			d, _, err := openDirectory(c)
+			if err != nil {
+				return err
+			}
+			d.Close()
+			return nil
+		},
+	}, &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version) },
+	}, healthcheck(load))
+	return root
+}
+
+func healthcheck(load func() (*config.Config, error)) *cobra.Command {
+	var address string
+	cmd := &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Ask a running server whether it is well; exit 1 when it is not (of server.tls_certificate it trusts that very one)",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var trusting *http.Client
+			if address == "" {
+				c, err := load()
+				if err != nil {
+					return err
+				}
+				address = localURL(c.Server, c.Server.Listen) + c.Server.BasePath
+				if c.Server.TLSCertificate != "" {
+					if trusting, err = client.Trusting(c.Server.TLSCertificate, c.Server.TLSKey); err != nil {
+						return err
+					}
+				}
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
+			defer cancel()
+			_, err := (&client.Client{URL: address, HTTP: trusting}).Call(ctx, http.MethodGet, "/healthz", nil, nil)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&address, "url", "", "where the server is; by default where the configuration says")
+	return cmd
+}
