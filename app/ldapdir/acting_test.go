@@ -342,13 +342,17 @@ func portOperations(d *ldapdir.Directory, name string) map[string]func(context.C
 	ops := map[string]func(context.Context) error{
 		"Get":     func(ctx context.Context) error { return one(d.Get(ctx, ldapdirtest.Users, name)) },
 		"Resolve": func(ctx context.Context) error { return one(d.Resolve(ctx, personDN(name))) },
-		"List": func(ctx context.Context) error {
+		"Page": func(ctx context.Context) error {
 			for _, err := range directory.Each(ctx, d, ldapdirtest.Users, directory.Query{Limit: 7}) {
 				if err != nil {
 					return err
 				}
 			}
 			return nil
+		},
+		"Count": func(ctx context.Context) error {
+			_, err := d.Count(ctx, ldapdirtest.Users, directory.Filter{})
+			return err
 		},
 		"Create": func(ctx context.Context) error {
 			return one(d.Create(ctx, ldapdirtest.Users, directory.Patch{Set: map[string][]string{
@@ -407,7 +411,7 @@ func TestEveryOperationOfThePortIsDoneAsTheCaller(t *testing.T) {
 					t.Errorf("%s is not tested", method.Name)
 				}
 			}
-			for _, name := range []string{"Get", "Resolve", "List", "Create", "Update", "AddValue", "RemoveValue", "ChangePassword", "Delete"} {
+			for _, name := range []string{"Get", "Resolve", "Page", "Count", "Create", "Update", "AddValue", "RemoveValue", "ChangePassword", "Delete"} {
 				watched.take()
 				if err := ops[name](as(t, "admin")); err != nil {
 					t.Errorf("%s: %v", name, err)

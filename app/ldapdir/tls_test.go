@@ -224,7 +224,7 @@ func TestAHandshakeThatNeverEndsIsGivenUp(t *testing.T) {
 			})
 			d, err := ldapdir.New(ldapdir.Options{
 				URL: url(scheme, l), StartTLS: scheme == "ldap", BaseDN: ldapdirtest.Base, BindDN: "cn=x", BindPassword: "x", Timeout: time.Second,
-				Connections: 1, ExclusiveConnections: 1, MaxConnectionAge: time.Hour, PageSize: 1, MaxMessageBytes: 1 << 20,
+				Connections: 1, ExclusiveConnections: 1, SortedSearches: 1, MaxConnectionAge: time.Hour, PageSize: 1, MaxMessageBytes: 1 << 20,
 			})
 			if err != nil {
 				t.Fatal(err)

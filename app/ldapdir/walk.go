@@ -17,6 +17,7 @@ import (
 type walk struct {
 	*listing
 	directory *Directory
+	search    ldap.SearchRequest
 	paging    *ldap.ControlPaging
 	conn      *conn // nil before the first page and after the last
 	sorting   bool  // it has a place among the searches that the server sorts
@@ -29,8 +30,8 @@ type walk struct {
 }
 
 func (d *Directory) newWalk(l *listing) *walk {
-	w := &walk{listing: l, directory: d, paging: ldap.NewControlPaging(d.options.PageSize)}
-	l.request.Controls = append(slices.Clip(l.request.Controls), w.paging)
+	w := &walk{listing: l, directory: d, search: *l.request, paging: ldap.NewControlPaging(d.options.PageSize)}
+	w.search.Controls = append(slices.Clip(w.search.Controls), w.paging)
 	return w
 }
 
@@ -103,15 +104,15 @@ func (w *walk) read(ctx context.Context, size int) error {
 		w.sorting = true
 	}
 	w.paging.PagingSize = uint32(min(size, int(w.directory.options.PageSize)))
-	search := func(l *ldap.Conn) (*ldap.SearchResult, error) { return l.Search(w.request) }
+	nextPage := func(l *ldap.Conn) (*ldap.SearchResult, error) { return l.Search(&w.search) }
 	var result *ldap.SearchResult
 	for attempt := 0; ; attempt++ {
 		var err error
-		result, err = acting(ctx, w.directory, &w.request.Controls, func() (found *ldap.SearchResult, err error) {
+		result, err = acting(ctx, w.directory, &w.search.Controls, func() (found *ldap.SearchResult, err error) {
 			if w.conn != nil {
-				return counted(ctx, w.conn, search)
+				return counted(ctx, w.conn, nextPage)
 			}
-			w.conn, found, err = borrow(ctx, &w.directory.pool.paged, search)
+			w.conn, found, err = borrow(ctx, &w.directory.pool.paged, nextPage)
 			return found, err
 		})
 		if err == nil {
