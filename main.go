@@ -203,6 +203,7 @@ func startPrivate(ctx context.Context, c *config.Config) (*slapd.Server, error) 
 	c.LDAP.URL, c.LDAP.BaseDN = server.URL(), server.Suffix()
 	c.LDAP.BindDN, c.LDAP.BindPassword = server.ServiceDN(), config.Secret(server.ServicePassword())
 	c.LDAP.PasswordPolicy, c.LDAP.Decoy, c.LDAP.HashesPasswords = "cn=default,ou=policies", "cn=decoy,ou=services", true
+	c.LDAP.NoOp = true
 	return server, nil
 }
 
@@ -309,7 +310,8 @@ func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 		Timeout: c.LDAP.Timeout, Connections: c.LDAP.Connections, ExclusiveConnections: c.LDAP.ExclusiveConnections,
 		SortedSearches: c.LDAP.SortedSearches, HoldSearches: c.LDAP.HoldSearches,
 		MaxConnectionAge: c.LDAP.MaxConnectionAge, PageSize: uint32(c.LDAP.PageSize), MaxMessageBytes: c.LDAP.MaxMessageBytes,
-		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), Decoy: below(c.LDAP.Decoy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords, LoginField: c.Auth.LoginField, ActAsCaller: c.LDAP.ActAsCaller,
+		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), Decoy: below(c.LDAP.Decoy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords,
+		LoginField: c.Auth.LoginField, ActAsCaller: c.LDAP.ActAsCaller, NoOp: c.LDAP.NoOp,
 	}
 	secured, err := ldapdir.TLS(c.LDAP.CAFile, c.LDAP.ClientCertificate, c.LDAP.ClientKey)
 	o.TLS = secured

@@ -30,6 +30,8 @@ type Event struct {
 	// Faulty are the names of fields that were refused or are none. Their values are nobody's business: somebody may
 	// have put a password there.
 	Faulty []string `json:"faulty,omitempty"`
+	// DryRun tells that nothing was to be changed.
+	DryRun bool `json:"dry_run,omitempty"`
 	// Result is "ok", the name of the error's code, or "panic".
 	Result string `json:"result"`
 }
@@ -220,7 +222,8 @@ func begin(ctx context.Context, action Action, kind *Kind, name string) *Event {
 	caller, _ := CallerFrom(ctx)
 	return &Event{
 		RequestID: caller.RequestID, Caller: cut(caller.Login, maxEventName), CallerID: caller.ID, Address: caller.Address,
-		Roles: append([]Role{}, caller.Roles...), Action: action, Kind: kind.Name, Name: cut(name, maxEventName), Result: resultPanic,
+		Roles: append([]Role{}, caller.Roles...), Action: action, Kind: kind.Name, Name: cut(name, maxEventName),
+		DryRun: PlanFrom(ctx) != nil, Result: resultPanic,
 	}
 }
 

@@ -38,10 +38,11 @@ var atFault = regexp.MustCompile(`(?:^|[ :/])([A-Za-z][A-Za-z0-9-]*): (value #\d
 // atFaultByClass finds it in those about object classes, such as "object class 'person' requires attribute 'sn'".
 var atFaultByClass = regexp.MustCompile(`(requires )?attribute '([A-Za-z][A-Za-z0-9-]*)'( not allowed)?$`)
 
-// answered reports whether an operation ended with the server's answer, and not for a lack of one.
+// answered reports whether an operation ended with the server's answer, and not for a lack of one, for which go-ldap
+// has some codes of its own.
 func answered(err error) bool {
 	answer, ok := errors.AsType[*ldap.Error](err)
-	return err == nil || ok && answer.ResultCode < ldap.ErrorNetwork
+	return err == nil || ok && (answer.ResultCode < ldap.ErrorNetwork || answer.ResultCode > ldap.ErrorEmptyPassword)
 }
 
 // hasCode reports whether an operation was answered with a code. What the server said while we were connecting, and

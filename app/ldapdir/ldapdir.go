@@ -52,6 +52,8 @@ type Options struct {
 	PasswordPolicy string
 	// ActAsCaller does what callers ask for as themselves, so that the server's own access control decides too.
 	ActAsCaller bool
+	// NoOp tells that the server has OpenLDAP's No-Op control, by which it says what it thinks of a dry run.
+	NoOp bool
 	// HashesPasswords tells that the server hashes a userPassword that it is given.
 	HashesPasswords bool
 	// Decoy is the DN of an entry that nobody can log in as, but that takes as long to refuse as anybody's; "" for none.
@@ -68,6 +70,8 @@ type Directory struct {
 	pool     *pool
 	mappings []*mapping
 	schema   atomic.Pointer[schema]
+	// stored are the attribute types, in lower case, that the server is known to have stored.
+	stored sync.Map
 	// held are the searches that are open between pages.
 	held shelf
 	// sorts are places for searches that the server sorts, held ones included.

@@ -19,6 +19,9 @@ func (d *Directory) search(ctx context.Context, request *ldap.SearchRequest) (*l
 }
 
 func (d *Directory) add(ctx context.Context, request *ldap.AddRequest) error {
+	if plan := directory.PlanFrom(ctx); plan != nil {
+		return d.planned(ctx, plan, d.addRecord(request), &request.Controls, func() error { return d.add(directory.WithPlan(ctx, nil), request) })
+	}
 	_, err := acting(ctx, d, &request.Controls, func() (struct{}, error) {
 		return do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Add(request) })
 	})
@@ -26,12 +29,22 @@ func (d *Directory) add(ctx context.Context, request *ldap.AddRequest) error {
 }
 
 func (d *Directory) modify(ctx context.Context, request *ldap.ModifyRequest) (*ldap.ModifyResult, error) {
+	if plan := directory.PlanFrom(ctx); plan != nil {
+		return &ldap.ModifyResult{}, d.planned(ctx, plan, d.modifyRecord(request), &request.Controls, func() error {
+			_, err := d.modify(directory.WithPlan(ctx, nil), request)
+			return err
+		})
+	}
 	return acting(ctx, d, &request.Controls, func() (*ldap.ModifyResult, error) {
 		return do(ctx, d.pool, func(l *ldap.Conn) (*ldap.ModifyResult, error) { return l.ModifyWithResult(request) })
 	})
 }
 
 func (d *Directory) remove(ctx context.Context, request *ldap.DelRequest) error {
+	if plan := directory.PlanFrom(ctx); plan != nil {
+		return d.planned(ctx, plan, directory.Record{DN: request.DN, Change: directory.ChangeDelete}, &request.Controls,
+			func() error { return d.remove(directory.WithPlan(ctx, nil), request) })
+	}
 	_, err := acting(ctx, d, &request.Controls, func() (struct{}, error) {
 		return do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Del(request) })
 	})

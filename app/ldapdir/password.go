@@ -66,6 +66,10 @@ func (d *Directory) changeOwnPassword(ctx context.Context, m *mapping, server *f
 	defer d.pool.logins.giveBack(c)
 	ctx, cancel := d.pool.limit(ctx)
 	defer cancel()
+	if plan := directory.PlanFrom(ctx); plan != nil {
+		plan.Add(d.passwordRecord(dn), false)
+		return nil
+	}
 	_, err = counted(ctx, c, func(l *ldap.Conn) (*ldap.ExtendedResponse, error) { return l.Extended(request) })
 	fault := d.passwordFault(err, m, directory.FieldNewPassword)
 	if hasCode(err, ldap.LDAPResultInsufficientAccessRights) && directory.Is(fault, directory.Internal) {
@@ -110,6 +114,10 @@ func (d *Directory) modifyPassword(ctx context.Context, m *mapping, server *feat
 	request, err := passwordModify(server, dn, "", password)
 	if err != nil {
 		return err
+	}
+	if plan := directory.PlanFrom(ctx); plan != nil {
+		plan.Add(d.passwordRecord(dn), false)
+		return nil
 	}
 	err = d.extended(ctx, request)
 	return d.passwordFault(err, m, field)

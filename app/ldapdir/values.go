@@ -16,7 +16,7 @@ import (
 func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, field, value string, condition directory.Condition) error {
 	m := d.of(kind.Name)
 	attribute := m.attributeOf(field)
-	if condition.Given() || attribute.ObjectClass != "" {
+	if condition.Given() || attribute.ObjectClass != "" || directory.PlanFrom(ctx) != nil {
 		_, err := d.Update(ctx, kind, name, condition, func(current directory.Entry) (directory.Patch, error) {
 			values := current.Values(field)
 			if !slices.ContainsFunc(values, same(kind, field, value)) {
@@ -55,7 +55,7 @@ func (d *Directory) RemoveValue(ctx context.Context, kind *directory.Kind, name,
 	if f, _ := kind.Field(field); f.Type == directory.Reference {
 		value = d.dnOf(value)
 	}
-	if condition.Given() || attribute.ObjectClass != "" {
+	if condition.Given() || attribute.ObjectClass != "" || directory.PlanFrom(ctx) != nil {
 		_, err := d.Update(ctx, kind, name, condition, func(current directory.Entry) (directory.Patch, error) {
 			rest := slices.DeleteFunc(slices.Clone(current.Values(field)), same(kind, field, value))
 			return directory.Patch{Set: map[string][]string{field: rest}}, nil
@@ -72,6 +72,9 @@ func (d *Directory) RemoveValue(ctx context.Context, kind *directory.Kind, name,
 // removeValue takes one value out of an entry's attribute; that it is not there is no error. Where it is the last
 // one that the object class allows to go, the placeholder comes in its place.
 func (d *Directory) removeValue(ctx context.Context, m *mapping, dn, attribute, value string, controls []ldap.Control) error {
+	if directory.PlanFrom(ctx) != nil {
+		return d.planRemoval(ctx, m, dn, attribute, value)
+	}
 	for attempt := range maxAttempts {
 		remove := ldap.NewModifyRequest(dn, controls)
 		remove.Delete(attribute, []string{value})
@@ -97,6 +100,22 @@ func (d *Directory) removeValue(ctx context.Context, m *mapping, dn, attribute, 
 // an entry has it, nothing is removed, and free is false if that was noticed.
 func (d *Directory) sweep(ctx context.Context, dn string) (free bool, err error) {
 	ctx = directory.AsService(ctx)
+	found, err := d.referring(ctx, dn)
+	if err != nil {
+		return false, err
+	}
+	if len(found) > 0 {
+		_, err := d.search(ctx, ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
+			"(objectClass=*)", []string{"1.1"}, nil))
+		if !hasCode(err, ldap.LDAPResultNoSuchObject) {
+			return false, d.fault(err, nil)
+		}
+	}
+	return true, d.unlink(ctx, found, dn)
+}
+
+// referring returns the entries that refer to a DN, with the attributes that do.
+func (d *Directory) referring(ctx context.Context, dn string) ([]*ldap.Entry, error) {
 	var types []string
 	for _, m := range d.mappings {
 		for _, t := range m.references {
@@ -112,16 +131,14 @@ func (d *Directory) sweep(ctx context.Context, dn string) (free bool, err error)
 	result, err := d.search(ctx, ldap.NewSearchRequest(d.options.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false,
 		"(|"+filter.String()+")", []string{"1.1"}, nil))
 	if err != nil {
-		return false, d.fault(err, nil)
+		return nil, d.fault(err, nil)
 	}
-	if len(result.Entries) > 0 {
-		_, err := d.search(ctx, ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
-			"(objectClass=*)", []string{"1.1"}, nil))
-		if !hasCode(err, ldap.LDAPResultNoSuchObject) {
-			return false, d.fault(err, nil)
-		}
-	}
-	for _, found := range result.Entries {
+	return result.Entries, nil
+}
+
+// unlink removes a DN from entries that refer to it.
+func (d *Directory) unlink(ctx context.Context, referring []*ldap.Entry, dn string) error {
+	for _, found := range referring {
 		at, err := ldap.ParseDN(found.DN)
 		if err != nil {
 			continue
@@ -132,12 +149,12 @@ func (d *Directory) sweep(ctx context.Context, dn string) (free bool, err error)
 			}
 			for _, t := range m.references {
 				if err := d.removeValue(ctx, m, found.DN, t, dn, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
-					return false, d.writeFault(err, m)
+					return d.writeFault(err, m)
 				}
 			}
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // locate returns the DN of the entry with a name. Where the name alone says it, that there is such an entry is left

@@ -64,6 +64,9 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 			return directory.Entry{}, err
 		}
 	}
+	if directory.PlanFrom(ctx) != nil {
+		return d.decode(m, added(add)), nil
+	}
 	found, err := d.findOne(ctx, m, m.search(add.DN, ldap.ScopeBaseObject, m.Filter, m.request), add.DN)
 	if directory.Is(err, directory.NotFound) {
 		return directory.Entry{}, &directory.Error{Code: directory.Busy, Detail: "The entry was created, and another client deleted it at once."}
@@ -72,6 +75,15 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 		return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was created but could not be read.", Cause: err}
 	}
 	return d.decode(m, found), nil
+}
+
+// added returns the entry that a request adds, as far as the request says.
+func added(add *ldap.AddRequest) *ldap.Entry {
+	entry := &ldap.Entry{DN: add.DN}
+	for _, attribute := range add.Attributes {
+		entry.Attributes = append(entry.Attributes, ldap.NewEntryAttribute(attribute.Type, attribute.Vals))
+	}
+	return entry
 }
 
 // addition returns the request that adds an entry.
@@ -379,6 +391,11 @@ func (d *Directory) Delete(ctx context.Context, kind *directory.Kind, name strin
 				return &directory.Error{Code: directory.Internal, Cause: err}
 			}
 			remove.Controls = []ldap.Control{assertion}
+		}
+		if directory.PlanFrom(ctx) != nil {
+			if err := d.planUnlinking(ctx, found.DN); err != nil {
+				return err
+			}
 		}
 		err = d.remove(ctx, remove)
 		switch {

@@ -188,7 +188,7 @@ func TestNoSecretIsLogged(t *testing.T) {
 	a.do("PATCH", "/users/zoe", object{"userPassword": planted + "-1"}).refused(directory.PasswordRefused, "userPassword")
 	a.do("PATCH", "/users/zoe", object{"userPassword": []string{planted}}).refused(directory.Invalid, "userPassword")
 	a.do("PATCH", "/users/zoe", `{"userPassword": "`+planted+`", `).refused(directory.BadRequest)
-	a.do("PATCH", "/users/zoe?userPassword="+planted, object{}).want(200)
+	a.do("PATCH", "/users/zoe?userPassword="+planted, object{}).refused(directory.BadRequest)
 	a.as("zoe", planted+"-2").do("GET", "/users/zoe", nil).want(200)
 	a.as("zoe", planted).do("GET", "/users/zoe", nil).refused(directory.InvalidCredentials)
 	a.as("zoe", "").do("GET", "/users/zoe", nil, "Authorization", "Basic "+planted).refused(directory.CredentialsRequired)

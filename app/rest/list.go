@@ -86,13 +86,8 @@ func (e entries) queryOf(r *http.Request) (directory.Query, url.Values, error) {
 		return directory.Query{}, nil, badQuery("The query is not properly escaped.")
 	}
 	known := []string{paramFilter, paramSearch, paramFields, paramSort, paramLimit, paramCount, paramCursor}
-	for name, values := range parameters {
-		if !slices.Contains(known, name) {
-			return directory.Query{}, nil, badQuery("There is no parameter %q. There are: %s.", shown(name), strings.Join(known, ", "))
-		}
-		if len(values) > 1 {
-			return directory.Query{}, nil, badQuery("%s is given more than once.", name)
-		}
+	if err := onlyOnce(parameters, known); err != nil {
+		return directory.Query{}, nil, err
 	}
 	var place *directory.Place
 	if parameters.Has(paramCursor) {
@@ -141,6 +136,19 @@ func (e entries) parseQuery(parameters url.Values) (query directory.Query, err e
 		query.Sort, err = directory.ParseSort(e.kind, parameters.Get(paramSort))
 	}
 	return query, err
+}
+
+// onlyOnce returns an error unless each parameter is known and given once.
+func onlyOnce(parameters url.Values, known []string) error {
+	for name, values := range parameters {
+		if !slices.Contains(known, name) {
+			return badQuery("There is no parameter %q here. There are: %s.", shown(name), strings.Join(known, ", "))
+		}
+		if len(values) > 1 {
+			return badQuery("%s is given more than once.", name)
+		}
+	}
+	return nil
 }
 
 func badQuery(format string, a ...any) error {

@@ -86,17 +86,17 @@ func (a *api) resources() map[string]methods {
 		e := entries{a, kind}
 		resources["/"+kind.Name] = methods{
 			http.MethodGet:  a.authenticated(e.list),
-			http.MethodPost: a.bounded(a.authenticated(e.create)),
+			http.MethodPost: a.writing(e.create),
 		}
 		resources["/"+kind.Name+"/{name}"] = methods{
 			http.MethodGet:    a.bounded(a.authenticated(e.get)),
-			http.MethodPut:    a.bounded(a.authenticated(e.put)),
-			http.MethodPatch:  a.bounded(a.authenticated(e.patch)),
-			http.MethodDelete: a.bounded(a.authenticated(e.delete)),
+			http.MethodPut:    a.writing(e.put),
+			http.MethodPatch:  a.writing(e.patch),
+			http.MethodDelete: a.writing(e.delete),
 		}
 		if _, ok := kind.Field(directory.FieldUserPassword); ok {
 			resources["/"+kind.Name+"/{name}/password"] = methods{
-				http.MethodPut: a.bounded(a.authenticated(e.putPassword)),
+				http.MethodPut: a.writing(e.putPassword),
 			}
 		}
 		if _, ok := kind.Field(directory.FieldMembers); ok {
@@ -104,8 +104,8 @@ func (a *api) resources() map[string]methods {
 				http.MethodGet: a.bounded(a.authenticated(e.members)),
 			}
 			resources["/"+kind.Name+"/{name}/members/{kind}/{member}"] = methods{
-				http.MethodPut:    a.bounded(a.authenticated(e.addMember)),
-				http.MethodDelete: a.bounded(a.authenticated(e.removeMember)),
+				http.MethodPut:    a.writing(e.addMember),
+				http.MethodDelete: a.writing(e.removeMember),
 			}
 		}
 	}
