@@ -41,8 +41,8 @@ const (
 // TestBench prints how many requests a second Rollcall serves, and how many of the same operations a bare go-ldap
 // loop does on the same slapd at the same concurrency. The two take turns; the figures are medians.
 func TestBench(t *testing.T) {
-	server := ldapdirtest.Start(t, slapd.Options{Seed: benchSeed(t)})
-	address := startRollcall(t, server)
+	server := ldapdirtest.Start(t, slapd.Options{Seed: benchSeedOf(t, benchUsers)})
+	address, _ := startRollcall(t, server)
 	loop := newLDAPLoop(t, server)
 	var created atomic.Int64
 	name := func(i int64) string { return fmt.Sprintf("user%d", i*7919%benchUsers) }
@@ -136,8 +136,8 @@ func perSecond(t *testing.T, worker func() func(i int64) error) float64 {
 }
 
 // startRollcall builds the program and runs it in the production environment, logging to a file, on a slapd.
-// It returns the address.
-func startRollcall(t *testing.T, server *slapd.Server) string {
+// It returns the address and the process.
+func startRollcall(t *testing.T, server *slapd.Server) (string, *os.Process) {
 	t.Helper()
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "rollcall")
@@ -173,7 +173,7 @@ func startRollcall(t *testing.T, server *slapd.Server) string {
 	for {
 		if conn, err := net.Dial("tcp", address); err == nil {
 			_ = conn.Close()
-			return address
+			return address, cmd.Process
 		}
 		select {
 		case <-t.Context().Done():
@@ -183,8 +183,8 @@ func startRollcall(t *testing.T, server *slapd.Server) string {
 	}
 }
 
-// benchSeed is the sample directory and benchUsers more.
-func benchSeed(t *testing.T) string {
+// benchSeedOf is the sample directory and so many users more.
+func benchSeedOf(t *testing.T, users int) string {
 	t.Helper()
 	seed, err := openldap.Sample(openldap.Values{Suffix: openldap.DefaultSuffix})
 	if err != nil {
@@ -192,7 +192,7 @@ func benchSeed(t *testing.T) string {
 	}
 	var b strings.Builder
 	b.WriteString(seed)
-	for i := range benchUsers {
+	for i := range users {
 		fmt.Fprintf(&b, "\ndn: cn=user%[1]d,ou=people,%[2]s\nobjectClass: inetOrgPerson\ncn: user%[1]d\nuid: user%[1]d\nsn: Bench\ngivenName: User\n"+
 			"displayName: User %[1]d\nmail: user%[1]d@example.com\ntelephoneNumber: +1 555 %[1]d\ntitle: Tester\nemployeeNumber: %[1]d\n", i, ldapdirtest.Base)
 	}
