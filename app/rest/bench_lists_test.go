@@ -129,7 +129,7 @@ func rate(t *testing.T, workers int, work func(worker int) (float64, error)) flo
 var benchClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 
 func send(method, url, contentType, accept string, body io.Reader) (*http.Response, error) {
-	request, err := http.NewRequest(method, url, body) //nolint:noctx // a benchmark
+	request, err := http.NewRequest(method, url, body)
 	if err != nil {
 		return nil, err
 	}
