@@ -81,6 +81,9 @@ func (t translation) comparison(f directory.Filter) (string, error) {
 	if wrong != "" {
 		return "", uncomparable(f, wrong)
 	}
+	if !t.schema.holds(rules, value) { // slapd would take it for neither true nor false, and its negation too
+		return nothing, nil
+	}
 	needed, kind := rules.equality, "for equality"
 	switch f.Operator {
 	case directory.Contains, directory.StartsWith, directory.EndsWith:
@@ -134,10 +137,10 @@ func (t translation) value(field directory.Field, r rules, value string) (stored
 		}
 		return value, ""
 	}
-	if wrong := r.wrong(value); wrong != "" {
-		return "", "can't be met: the attribute " + wrong
+	if baseSyntax(r.syntax) == syntaxTelephone && strings.Trim(value, " -") == "" {
+		return "", "needs more than spaces and hyphens, which are no part of a telephone number"
 	}
-	return strings.Join(strings.Fields(value), " "), ""
+	return value, ""
 }
 
 // presence is that a field is shown with a value.

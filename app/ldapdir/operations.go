@@ -51,6 +51,17 @@ func (d *Directory) remove(ctx context.Context, request *ldap.DelRequest) error 
 	return err
 }
 
+func (d *Directory) rename(ctx context.Context, request *ldap.ModifyDNRequest) error {
+	if plan := directory.PlanFrom(ctx); plan != nil {
+		return d.planned(ctx, plan, directory.Record{DN: request.DN, Change: directory.ChangeRename, NewRDN: request.NewRDN}, &request.Controls,
+			func() error { return d.rename(directory.WithPlan(ctx, nil), request) })
+	}
+	_, err := acting(ctx, d, &request.Controls, func() (struct{}, error) {
+		return do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.ModifyDN(request) })
+	})
+	return err
+}
+
 func (d *Directory) extended(ctx context.Context, request *ldap.ExtendedRequest) error {
 	_, err := acting(ctx, d, &request.Controls, func() (*ldap.ExtendedResponse, error) {
 		return do(ctx, d.pool, func(l *ldap.Conn) (*ldap.ExtendedResponse, error) { return l.Extended(request) })

@@ -2,11 +2,382 @@ package ldapdir
 
 import (
 	"context"
+	"slices"
+	"strings"
+
+	"github.com/go-ldap/ldap/v3"
 
 	"rollcall/app/directory"
 )
 
-// Rename implements [directory.Directory].
+// Rename implements [directory.Directory] by one ModifyDN (RFC 4511 §4.9), or by a Modify where the name is no part of
+// the DN. What refers to the entry refers to both DNs meanwhile, where the server lets it, so that a stop loses nothing.
 func (d *Directory) Rename(ctx context.Context, kind *directory.Kind, name, newName string, condition directory.Condition) (directory.Entry, error) {
-	return directory.Entry{}, &directory.Error{Code: directory.UnsupportedByDirectory, Detail: "Renaming is not there yet."}
+	m := d.of(kind.Name)
+	server, err := d.pool.server(ctx)
+	if err != nil {
+		return directory.Entry{}, d.fault(err, m)
+	}
+	if condition.OneOf != nil && !server.assertion {
+		return directory.Entry{}, lacks("assertions, which If-Match needs", oidAssertion)
+	}
+	for attempt := range maxAttempts {
+		found, err := d.find(ctx, m, name)
+		if directory.Is(err, directory.NotFound) {
+			if err := d.finishRenaming(directory.AsService(ctx), m, name, newName); err != nil {
+				return directory.Entry{}, err
+			}
+		}
+		if err != nil {
+			return directory.Entry{}, err
+		}
+		current := d.decode(m, found)
+		if err := condition.Check(current); err != nil {
+			return directory.Entry{}, err
+		}
+		if current.Name() == newName {
+			return current, nil
+		}
+		if err := d.free(ctx, m, found.DN, newName); err != nil {
+			return directory.Entry{}, err
+		}
+		r, ok := m.renaming(found.DN, current.Name(), newName)
+		if !ok {
+			entry, err := d.Update(ctx, kind, name, condition, func(directory.Entry) (directory.Patch, error) {
+				return directory.Patch{Set: map[string][]string{kind.Key: {newName}}}, nil
+			})
+			return entry, d.nameFault(ctx, m, found.DN, name, newName, err)
+		}
+		entry, err := d.move(ctx, server, found, current, r)
+		if !hasCode(err, ldap.LDAPResultAssertionFailed) {
+			return entry, d.nameFault(ctx, m, found.DN, name, newName, err)
+		}
+		if !backoff(ctx, attempt) {
+			return directory.Entry{}, &directory.Error{Code: directory.Timeout, Cause: context.Cause(ctx)}
+		}
+	}
+	return directory.Entry{}, &directory.Error{Code: directory.Busy}
+}
+
+// renaming is an entry's change of name.
+type renaming struct {
+	*mapping
+	// from and to are the DNs, rdn is the new relative one.
+	from, to, rdn string
+}
+
+// renaming returns what becomes of an entry with a DN when its name becomes another, or false where the name is no
+// part of the DN. Of a relative DN of several parts (RFC 4512 §2.3.2) the others stay.
+func (m *mapping) renaming(dn, name, newName string) (renaming, bool) {
+	parsed, err := ldap.ParseDN(dn)
+	if err != nil || len(parsed.RDNs) == 0 {
+		return renaming{}, false
+	}
+	key, named := m.attributeOf(m.Kind.Key).Type, false
+	var parts []string
+	for _, part := range parsed.RDNs[0].Attributes {
+		if strings.EqualFold(part.Type, key) && Fold(part.Value) == Fold(name) {
+			parts, named = append(parts, key+"="+ldap.EscapeDN(newName)), true
+		} else {
+			parts = append(parts, part.String())
+		}
+	}
+	rdn := strings.Join(parts, "+")
+	above := ldap.DN{RDNs: parsed.RDNs[1:]}
+	return renaming{m, dn, rdn + "," + above.String(), rdn}, named
+}
+
+// free returns already-exists where another entry than the one with the DN has a name, as far as the server would not
+// say so itself.
+func (d *Directory) free(ctx context.Context, m *mapping, dn, name string) error {
+	if m.direct {
+		return nil
+	}
+	other, err := d.find(directory.AsService(ctx), m, name)
+	switch {
+	case directory.Is(err, directory.NotFound), err == nil && SameDN(other.DN, dn):
+		return nil
+	case err == nil, directory.Is(err, directory.Ambiguous):
+		return &directory.Error{Code: directory.AlreadyExists}
+	}
+	return err
+}
+
+// move renames an entry and takes along what refers to it: before, so that a stop loses no reference, and after, so
+// that none is left. What somebody adds or removes in between counts.
+func (d *Directory) move(ctx context.Context, server *features, found *ldap.Entry, current directory.Entry, r renaming) (directory.Entry, error) {
+	lasting := directory.AsService(context.WithoutCancel(ctx)) // what is begun is ended
+	var ahead []link
+	if !SameDN(r.from, r.to) { // else all stays as it is, but for the spelling
+		free, err := d.sweep(ctx, r.to)
+		if err == nil && !free {
+			err = &directory.Error{Code: directory.AlreadyExists}
+		}
+		if err == nil && server.assertion && directory.PlanFrom(ctx) == nil {
+			ahead, err = d.linkAhead(directory.AsService(ctx), r)
+		}
+		if err != nil {
+			return directory.Entry{}, d.unlinkAhead(lasting, r, ahead, err)
+		}
+	}
+	request := ldap.NewModifyDNRequest(r.from, r.rdn, true, "")
+	if server.assertion && current.Version.CSN != "" {
+		assertion, err := unchanged(r.from, current.Version.CSN)
+		if err != nil {
+			return directory.Entry{}, &directory.Error{Code: directory.Internal, Cause: err}
+		}
+		request.Controls = []ldap.Control{assertion}
+	}
+	if err := d.rename(ctx, request); err != nil {
+		return directory.Entry{}, d.unlinkAhead(lasting, r, ahead, d.writeFault(err, r.mapping))
+	}
+	if err := d.relink(lasting, r, found, ahead); err != nil {
+		return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown,
+			Detail: "The entry was renamed, but what refers to it may still do so by its old name. Repeat the request to put that right.", Cause: err}
+	}
+	if directory.PlanFrom(ctx) != nil {
+		return current, nil
+	}
+	return d.moved(ctx, r, current.ID())
+}
+
+// moved returns the entry after it was renamed.
+func (d *Directory) moved(ctx context.Context, r renaming, id string) (directory.Entry, error) {
+	if caller, ok := directory.CallerFrom(ctx); ok && SameDN(caller.DN, r.from) {
+		caller.DN = r.to
+		ctx = directory.WithCaller(ctx, caller)
+	}
+	after, err := d.findOne(ctx, r.mapping, r.search(r.to, ldap.ScopeBaseObject, r.Filter, r.request), r.to)
+	if directory.Is(err, directory.NotFound) && id != "" { // renamed once more: references that were late have to follow
+		after, err = d.findOne(ctx, r.mapping, r.searchFor(directory.FieldID, id), r.to)
+		if err == nil {
+			err = d.relink(directory.AsService(ctx), renaming{r.mapping, r.to, after.DN, ""}, after, nil)
+		}
+	}
+	if directory.Is(err, directory.NotFound) {
+		return directory.Entry{}, &directory.Error{Code: directory.Busy, Detail: "The entry was renamed, and another client deleted it at once."}
+	}
+	if err != nil {
+		return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was renamed but could not be read.", Cause: err}
+	}
+	return d.decode(r.mapping, after), nil
+}
+
+// finishRenaming clears up where there is no entry of a name: after a renaming that was stopped, the entry of the new
+// name gets the references that the server did not let it have ahead, which its memberOf tells, and the others go.
+func (d *Directory) finishRenaming(ctx context.Context, m *mapping, name, newName string) error {
+	from, memberOf := "", []string(nil)
+	renamed, err := d.find(ctx, m, newName)
+	switch {
+	case directory.Is(err, directory.NotFound) && m.direct && name != "":
+		from = m.dn(name)
+	case err == nil:
+		if r, ok := m.renaming(renamed.DN, d.decode(m, renamed).Name(), name); ok {
+			from, memberOf = r.to, m.memberOf(renamed)
+		}
+	case !directory.Is(err, directory.NotFound) && !directory.Is(err, directory.Ambiguous):
+		return err
+	}
+	if from == "" {
+		return nil
+	}
+	found, err := d.referring(ctx, from)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	_, err = d.search(ctx, m.search(from, ldap.ScopeBaseObject, "(objectClass=*)", []string{"1.1"}))
+	if !hasCode(err, ldap.LDAPResultNoSuchObject) {
+		return d.fault(err, m)
+	}
+	for _, l := range d.links(found) {
+		if slices.ContainsFunc(memberOf, func(dn string) bool { return SameDN(dn, l.dn) }) {
+			err = d.replaceReference(ctx, l, from, renamed.DN)
+		} else {
+			err = d.removeValue(ctx, l.mapping, l.dn, l.attribute, from, nil)
+		}
+		if err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+			return d.writeFault(err, l.mapping)
+		}
+	}
+	return nil
+}
+
+// link is a place where an entry may refer to another.
+type link struct {
+	*mapping
+	dn, attribute string
+}
+
+// links returns the places where entries that refer to another may do so.
+func (d *Directory) links(referring []*ldap.Entry) []link {
+	var links []link
+	for _, found := range referring {
+		at, err := ldap.ParseDN(found.DN)
+		if err != nil {
+			continue
+		}
+		for _, m := range d.mappings {
+			if !m.container.AncestorOfFold(at) {
+				continue
+			}
+			for _, t := range m.references {
+				links = append(links, link{m, found.DN, t})
+			}
+		}
+	}
+	return links
+}
+
+// linkAhead puts the new DN beside the old one, but for attributes where the server refuses DNs that nobody has, as
+// slapo-memberof(5) may. It returns where it did, also with an error.
+func (d *Directory) linkAhead(ctx context.Context, r renaming) ([]link, error) {
+	found, err := d.referring(ctx, r.from)
+	if err != nil {
+		return nil, err
+	}
+	var ahead []link
+	var refused []string
+	for _, l := range d.links(found) {
+		if containsFold(refused, l.attribute) {
+			continue
+		}
+		refers, err := asserted("("+l.attribute+"="+ldap.EscapeFilter(r.from)+")", l.dn)
+		if err != nil {
+			return ahead, &directory.Error{Code: directory.Internal, Cause: err}
+		}
+		add := ldap.NewModifyRequest(l.dn, []ldap.Control{refers})
+		add.Add(l.attribute, []string{r.to})
+		_, err = d.modify(ctx, add)
+		switch {
+		case err == nil:
+			ahead = append(ahead, l)
+		case hasCode(err, ldap.LDAPResultConstraintViolation), hasCode(err, ldap.LDAPResultUnwillingToPerform):
+			refused = append(refused, l.attribute)
+		case hasCode(err, ldap.LDAPResultAssertionFailed), hasCode(err, ldap.LDAPResultNoSuchObject), // it does not refer there
+			hasCode(err, ldap.LDAPResultAttributeOrValueExists): // not by us
+		default:
+			return append(ahead, l), d.writeFault(err, l.mapping)
+		}
+	}
+	return ahead, nil
+}
+
+// unlinkAhead takes back what linkAhead did where an error has kept the entry from getting the DN, and returns the error.
+func (d *Directory) unlinkAhead(ctx context.Context, r renaming, ahead []link, fault error) error {
+	if directory.Is(fault, directory.OutcomeUnknown) {
+		return fault
+	}
+	for _, l := range ahead {
+		if err := d.removeValue(ctx, l.mapping, l.dn, l.attribute, r.to, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+			return &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was not renamed, but some groups or hosts may refer to the new name already.", Cause: err}
+		}
+	}
+	return fault
+}
+
+// relink makes what refers to the old DN refer to the new one. The server may be doing the same at this moment.
+func (d *Directory) relink(ctx context.Context, r renaming, before *ldap.Entry, ahead []link) error {
+	found, err := d.referring(ctx, r.from)
+	if err != nil {
+		return err
+	}
+	var gone []link // that held both, and do not hold the old one any more
+	for _, l := range ahead {
+		remove := ldap.NewModifyRequest(l.dn, nil)
+		remove.Delete(l.attribute, []string{r.from})
+		_, err := d.modify(ctx, remove)
+		switch {
+		case hasCode(err, ldap.LDAPResultNoSuchAttribute):
+			gone = append(gone, l)
+		case err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject):
+			return d.writeFault(err, l.mapping)
+		}
+	}
+	for _, l := range d.links(found) {
+		if slices.Contains(ahead, l) {
+			continue
+		}
+		if err := d.replaceReference(ctx, l, r.from, r.to); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+			return d.writeFault(err, l.mapping)
+		}
+	}
+	return d.unlinkRemoved(ctx, r, before, gone)
+}
+
+// unlinkRemoved removes the new DN where somebody has removed the old one while both were there. Where the server did
+// that itself, as slapo-memberof(5) may, memberOf says that the entry is a member still.
+func (d *Directory) unlinkRemoved(ctx context.Context, r renaming, before *ldap.Entry, gone []link) error {
+	was := r.memberOf(before)
+	gone = slices.DeleteFunc(gone, func(l link) bool { return !slices.ContainsFunc(was, func(dn string) bool { return SameDN(dn, l.dn) }) })
+	if len(gone) == 0 {
+		return nil
+	}
+	after, err := d.findOne(ctx, r.mapping, r.search(r.to, ldap.ScopeBaseObject, r.Filter, r.request), r.to)
+	if err != nil {
+		return err
+	}
+	is := r.memberOf(after)
+	for _, l := range gone {
+		if slices.ContainsFunc(is, func(dn string) bool { return SameDN(dn, l.dn) }) {
+			continue
+		}
+		if err := d.removeValue(ctx, l.mapping, l.dn, l.attribute, r.to, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+			return d.writeFault(err, l.mapping)
+		}
+	}
+	return nil
+}
+
+// replaceReference makes a reference to one DN one to another. That there is none is no error.
+func (d *Directory) replaceReference(ctx context.Context, l link, from, to string) error {
+	if directory.PlanFrom(ctx) != nil {
+		refers, err := d.search(ctx, l.search(l.dn, ldap.ScopeBaseObject, "("+l.attribute+"="+ldap.EscapeFilter(from)+")", []string{"1.1"}))
+		if err != nil || len(refers.Entries) == 0 {
+			return err
+		}
+	}
+	replace := ldap.NewModifyRequest(l.dn, nil)
+	replace.Delete(l.attribute, []string{from})
+	replace.Add(l.attribute, []string{to})
+	_, err := d.modify(ctx, replace)
+	switch {
+	case hasCode(err, ldap.LDAPResultNoSuchAttribute):
+		return nil
+	case hasCode(err, ldap.LDAPResultAttributeOrValueExists):
+		return d.removeValue(ctx, l.mapping, l.dn, l.attribute, from, nil)
+	}
+	return err
+}
+
+// memberOf returns the DNs of the groups that an entry says it is in.
+func (m *mapping) memberOf(found *ldap.Entry) []string {
+	if _, ok := m.Kind.Field(directory.FieldMemberOfs); !ok {
+		return nil
+	}
+	return found.GetEqualFoldAttributeValues(m.attributeOf(directory.FieldMemberOfs).Type)
+}
+
+// nameFault says of a failed renaming what is wrong with the name.
+func (d *Directory) nameFault(ctx context.Context, m *mapping, dn, called, name string, err error) error {
+	fault, ok := err.(*directory.Error) //nolint:errorlint // made here, not wrapped
+	if !ok {
+		return err
+	}
+	wrong := directory.Violation{Field: m.Kind.Key, Message: "is refused by the directory server"}
+	switch {
+	case fault.Code == directory.NotFound:
+		return notFound(m.Kind.Name + "/" + called)
+	case hasCode(err, ldap.LDAPResultUnwillingToPerform), hasCode(err, ldap.LDAPResultAffectsMultipleDSAs):
+		return &directory.Error{Code: directory.UnsupportedByDirectory, Detail: "The directory server does not rename this entry.", Cause: err}
+	case hasCode(err, ldap.LDAPResultOther) && !isASCII(name): // back-mdb: the DN, normalized, makes too long a key
+		wrong.Message = "is too long for the directory server"
+	case fault.Code != directory.Invalid || fault.Violations != nil:
+		return err
+	case hasCode(err, ldap.LDAPResultConstraintViolation): // slapo-unique(5) names no attribute
+		result, failed := d.search(directory.AsService(ctx), m.searchFor(m.Kind.Key, name))
+		if failed == nil && slices.ContainsFunc(result.Entries, func(e *ldap.Entry) bool { return !SameDN(e.DN, dn) }) {
+			return &directory.Error{Code: directory.AlreadyExists, Cause: err}
+		}
+	}
+	return &directory.Error{Code: directory.Invalid, Cause: err, Violations: []directory.Violation{wrong}}
 }

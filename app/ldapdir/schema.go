@@ -26,6 +26,7 @@ type schema struct {
 
 // Object identifiers of syntaxes, RFC 4517 §3.3.
 const (
+	syntaxCountry       = "1.3.6.1.4.1.1466.115.121.1.11"
 	syntaxDN            = "1.3.6.1.4.1.1466.115.121.1.12"
 	syntaxText          = "1.3.6.1.4.1.1466.115.121.1.15"
 	syntaxASCII         = "1.3.6.1.4.1.1466.115.121.1.26"
@@ -33,6 +34,7 @@ const (
 	syntaxNumericString = "1.3.6.1.4.1.1466.115.121.1.36"
 	syntaxPrintable     = "1.3.6.1.4.1.1466.115.121.1.44"
 	syntaxTelephone     = "1.3.6.1.4.1.1466.115.121.1.50"
+	syntaxUUID          = "1.3.6.1.1.16.1" // RFC 4530
 )
 
 // schemaOf returns the server's schema, read anew once in the age of a connection.
@@ -94,7 +96,8 @@ func (s *schema) learn(descriptions []string) {
 				t.syntax = word[2]
 			}
 		}
-		for name := range strings.FieldsSeq(names[1] + strings.ReplaceAll(names[2], "'", " ")) {
+		identifier, _, _ := strings.Cut(strings.TrimLeft(description, "( "), " ")
+		for name := range strings.FieldsSeq(identifier + " " + names[1] + strings.ReplaceAll(names[2], "'", " ")) {
 			found[strings.ToLower(name)] = t
 		}
 	}
@@ -136,33 +139,44 @@ func (r rules) orderingRule() string {
 	return ""
 }
 
-// wrong returns why a value can't be one of the syntax's, or "". slapd takes a comparison with such a value for
-// neither true nor false, and so its negation too.
-func (r rules) wrong(value string) string {
-	const printable = "holds letters and digits of ASCII, spaces and '()+,-./:=? only"
-	switch baseSyntax(r.syntax) {
-	case syntaxASCII:
-		if !isASCII(value) {
-			return "holds ASCII only"
-		}
-	case syntaxPrintable:
-		if strings.ContainsFunc(value, notPrintable) {
-			return printable
-		}
-	case syntaxTelephone:
-		if strings.ContainsFunc(value, notPrintable) {
-			return printable
-		}
-		if strings.Trim(value, " -") == "" {
-			return "holds telephone numbers, of which spaces and hyphens are no part"
-		}
-	case syntaxInteger, syntaxNumericString:
-		if strings.Trim(value, "0123456789- ") != "" {
-			return "holds digits only"
+// holds reports whether a value is one that an attribute with these rules can hold, as far as that is known. Of a DN
+// the types must be known as well.
+func (s *schema) holds(r rules, value string) bool {
+	if baseSyntax(r.syntax) != syntaxDN || len(s.types) == 0 {
+		return r.hold(value)
+	}
+	dn, err := ldap.ParseDN(value)
+	if err != nil {
+		return false
+	}
+	for _, rdn := range dn.RDNs {
+		for _, part := range rdn.Attributes {
+			if of, known := s.of(part.Type); !known || !of.hold(part.Value) {
+				return false
+			}
 		}
 	}
-	return ""
+	return true
 }
+
+// hold reports whether a value is one of the syntax's, as far as that is known.
+func (r rules) hold(value string) bool {
+	switch baseSyntax(r.syntax) {
+	case syntaxASCII:
+		return isASCII(value)
+	case syntaxPrintable, syntaxTelephone:
+		return !strings.ContainsFunc(value, notPrintable)
+	case syntaxCountry:
+		return len(value) == 2 && !strings.ContainsFunc(value, notPrintable)
+	case syntaxUUID:
+		return uuidShape.MatchString(value)
+	case syntaxInteger, syntaxNumericString:
+		return strings.Trim(value, "0123456789- ") == ""
+	}
+	return true
+}
+
+var uuidShape = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 
 func notPrintable(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(`'()+,-./:=? `, r)

@@ -50,11 +50,13 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"a name that is made again inherits nothing", noInheritance},
 		{"a reference is a DN or a kind and a name", references},
 		{"a list yields everything once", list},
+		{"a filter finds what it says", filters},
 		{"a lock holds until it is undone", locks},
 		{"what the server refuses names the field", refusals},
 		{"a context that has ended stops everything", ended},
 	})
 	RunPasswords(t, open)
+	RunRenaming(t, open)
 }
 
 // rule is one sentence of the contract.
