@@ -46,6 +46,9 @@ func main() {
 	}
 	if err := command().ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		if exit, ok := errors.AsType[exitError](err); ok {
+			os.Exit(exit.status)
+		}
 		os.Exit(1)
 	}
 }
@@ -94,7 +97,8 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		SameDN: ldapdir.SameDN, Groups: ldapDirectory.Groups,
 	}
 	protected := directory.NewProtected(authenticator.Watch(ldapDirectory), protection)
-	guarded := directory.NewGuarded(directory.NewChecked(protected), protection, c.Auth.OwnFields, c.Auth.LoginField)
+	memberships := directory.NewMemberships(protected, kinds[1], ldapdir.SameDN)
+	guarded := directory.NewGuarded(directory.NewChecked(memberships), protection, c.Auth.OwnFields, c.Auth.LoginField)
 	var outermost directory.Directory = guarded
 	if c.Audit.Enabled {
 		record, closeTrail, err := logs.Trail(c.Audit.File, c.Log.Format, log)
@@ -112,7 +116,7 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		Directory: outermost, Kinds: kinds,
 		Authenticate: authenticator.Authenticate, Logins: authenticator, Ready: ldapDirectory.Ready, Version: version,
 		BasePath: c.Server.BasePath, TrustedProxies: prefixes(c.Server.TrustedProxies), CORSOrigins: c.Server.CORSOrigins,
-		RequestTimeout: c.Server.RequestTimeout, WriteTimeout: c.Server.WriteTimeout, MaxBodyBytes: c.Server.MaxBodyBytes,
+		RequestTimeout: c.Server.RequestTimeout, ReadTimeout: c.Server.ReadTimeout, WriteTimeout: c.Server.WriteTimeout, MaxBodyBytes: c.Server.MaxBodyBytes,
 		Cursors: cursors, BulkConcurrency: c.Server.BulkConcurrency, RequireIfMatch: c.Server.RequireIfMatch, Log: log,
 	})
 	server := &http.Server{
@@ -227,7 +231,7 @@ func openDirectory(c *config.Config) (*ldapdir.Directory, []*directory.Kind, err
 		}
 	}
 	for _, name := range c.Auth.OwnFields {
-		if f, ok := options.Mappings[0].Kind.Field(name); !ok || f.ReadOnly || f.WriteOnly {
+		if f, ok := options.Mappings[0].Kind.Field(name); !ok || f.ReadOnly || f.WriteOnly || f.Backlink {
 			problems = append(problems, fmt.Errorf("auth.own_fields: %q is no field of a user that can be read and written", name))
 		}
 	}

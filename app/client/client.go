@@ -86,12 +86,26 @@ func (c *Client) Do(ctx context.Context, method, path string, body any, headers 
 		}
 		content = bytes.NewReader(encoded)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(c.URL, "/")+path, content)
+	if content != nil {
+		headers = append([]string{"Content-Type", "application/json"}, headers...)
+	}
+	response, err := c.open(ctx, method, path, content, headers...)
 	if err != nil {
 		return nil, err
 	}
-	if content != nil {
-		request.Header.Set("Content-Type", "application/json")
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	return &Response{response.StatusCode, response.Header, answer}, nil
+}
+
+// open sends a request and returns the answer with its body still to be read, and to be closed.
+func (c *Client) open(ctx context.Context, method, path string, content io.Reader, headers ...string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(c.URL, "/")+path, content)
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case c.Token != "":
@@ -106,16 +120,7 @@ func (c *Client) Do(ctx context.Context, method, path string, body any, headers 
 	if httpClient == nil {
 		httpClient = http.DefaultClient
 	}
-	response, err := httpClient.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	answer, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, err
-	}
-	return &Response{response.StatusCode, response.Header, answer}, nil
+	return httpClient.Do(request)
 }
 
 // Call sends a request, decodes a success into result unless that is nil, and returns anything else as a [*Problem].
@@ -125,11 +130,7 @@ func (c *Client) Call(ctx context.Context, method, path string, body, result any
 		return nil, err
 	}
 	if response.Status >= http.StatusBadRequest {
-		problem := &Problem{Status: response.Status, Title: http.StatusText(response.Status)}
-		if err := json.Unmarshal(response.Body, problem); err != nil {
-			problem.Detail = "The answer is not a problem document."
-		}
-		return response, problem
+		return response, problemOf(response.Status, response.Body)
 	}
 	if result == nil {
 		return response, nil
@@ -138,4 +139,13 @@ func (c *Client) Call(ctx context.Context, method, path string, body, result any
 		return response, fmt.Errorf("%s %s: the answer is not what was expected: %w", method, path, err)
 	}
 	return response, nil
+}
+
+// problemOf reads an answer that is no success.
+func problemOf(status int, body []byte) *Problem {
+	problem := &Problem{Status: status, Title: http.StatusText(status)}
+	if err := json.Unmarshal(body, problem); err != nil {
+		problem.Detail = "The answer is not a problem document."
+	}
+	return problem
 }

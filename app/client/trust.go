@@ -3,6 +3,7 @@ package client
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -30,4 +31,22 @@ func Trusting(certFile, keyFile string) (*http.Client, error) {
 		trust.ServerName = pair.Leaf.IPAddresses[0].String()
 	}
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: trust}}, nil
+}
+
+// TrustingCAs returns a client that trusts the CAs in a PEM file as well as the system's.
+func TrustingCAs(file string) (*http.Client, error) {
+	text, err := os.ReadFile(filepath.Clean(file))
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, err
+	}
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: holds no certificate", file)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
+	return &http.Client{Transport: transport}, nil
 }

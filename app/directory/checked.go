@@ -153,7 +153,7 @@ const itself = "can't refer to the entry itself"
 
 func listField(kind *Kind, name string) (Field, error) {
 	f, ok := kind.Field(name)
-	if !ok || !f.List || f.ReadOnly {
+	if !ok || !f.List || f.ReadOnly || f.Backlink {
 		return Field{}, invalid([]Violation{{name, fmt.Sprintf("is not a list of a %s that can be written", kind.Singular)}})
 	}
 	return f, nil
@@ -232,6 +232,10 @@ func (c *Checked) checkField(ctx context.Context, kind *Kind, f *Field, values, 
 			}
 			if f.Type == Reference {
 				entry, err := c.next.Resolve(ctx, value)
+				if f.Backlink && (Is(err, NotFound) || err == nil && entry.Kind.Name != KindGroups) {
+					wrong = append(wrong, noGroup(value).Message)
+					continue
+				}
 				if Is(err, NotFound) {
 					wrong = append(wrong, fmt.Sprintf("refers to %s, which is no user, group or host", quote(value)))
 					continue

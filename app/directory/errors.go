@@ -94,6 +94,8 @@ var (
 		"Send application/json; PATCH also takes application/merge-patch+json and application/json-patch+json.")
 	Invalid = newCode(422, "invalid", "Some fields are not right",
 		"Correct the fields named in violations.")
+	NotAttempted = newCode(424, "not-attempted", "This line was not begun",
+		"Mend the line that failed before it, and send this one again. onError=stop asks for that.")
 	PasswordRefused = newCode(422, "password-refused", "The directory refused the password",
 		"Choose a password that the directory's policy allows; violations says what it minded.")
 	TooManyLogins = newCode(429, "too-many-logins", "Too many logins have failed",

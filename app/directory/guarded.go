@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -132,7 +133,77 @@ func (g *Guarded) Create(ctx context.Context, kind *Kind, patch Patch) (Entry, e
 	if err := g.mayName(ctx, kind, extents[0]); err != nil {
 		return Entry{}, err
 	}
+	if err := g.mayJoin(ctx, NewEntry(kind), patch); err != nil {
+		return Entry{}, err
+	}
 	return g.next.Create(ctx, kind, patch)
+}
+
+// mayJoin reports, as an error, that the caller may not change the groups that an entry joins or leaves by a patch of
+// its memberOfs. Whoever may change entries of the kind may not for that change groups.
+func (g *Guarded) mayJoin(ctx context.Context, current Entry, patch Patch) error {
+	wanted, sent := patch.Set[FieldMemberOfs]
+	if f, _ := current.Kind.Field(FieldMemberOfs); !sent || f.ReadOnly {
+		return nil
+	}
+	joined, left := missing(wanted, current.Values(FieldMemberOfs)), missing(current.Values(FieldMemberOfs), wanted)
+	if len(joined) == 0 && len(left) == 0 {
+		return nil
+	}
+	_, extents, err := allowed(ctx, ActionChange, &Kind{Name: KindGroups})
+	if err != nil || extents[0] < Ordinary {
+		return forbidden([]string{FieldMemberOfs}, "is for those to change who may change groups")
+	}
+	if extents[0] == All {
+		return nil
+	}
+	entered, err := g.resolved(ctx, joined)
+	if err != nil {
+		return err
+	}
+	quit, err := g.resolved(ctx, left)
+	if err != nil {
+		return err
+	}
+	for dn, group := range entered {
+		if _, stays := quit[dn]; stays { // it is only spelled differently
+			delete(quit, dn)
+			continue
+		}
+		if err := g.mayAdmit(ctx, group); err != nil {
+			return err
+		}
+	}
+	for _, group := range quit {
+		if err := g.mayAdmit(ctx, group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resolved returns what references mean, by DN. Those that mean nothing are for others to refuse.
+func (g *Guarded) resolved(ctx context.Context, references []string) (map[string]Entry, error) {
+	entries := make(map[string]Entry, len(references))
+	for _, reference := range references {
+		entry, err := g.next.Resolve(AsService(ctx), reference)
+		switch {
+		case err == nil:
+			entries[entry.DN()] = entry
+		case !Is(err, NotFound):
+			return nil, err
+		}
+	}
+	return entries, nil
+}
+
+// mayAdmit reports, as an error, that an operator may not change who is in a group.
+func (g *Guarded) mayAdmit(ctx context.Context, group Entry) error {
+	special, err := g.special(ctx, group)
+	if err == nil && special.protected {
+		err = forbidden([]string{FieldMemberOfs}, fmt.Sprintf("can be changed in %s by admins only", quote(group.Name())))
+	}
+	return err
 }
 
 // mayName reports, as an error, that somebody who goes this far could give a group the admin group's name.
@@ -161,7 +232,10 @@ func (g *Guarded) Update(ctx context.Context, kind *Kind, name string, condition
 		if err != nil {
 			return Patch{}, err
 		}
-		return patch, g.mayChange(ctx, caller, extents, current, patch)
+		if err := g.mayChange(ctx, caller, extents, current, patch); err != nil {
+			return Patch{}, err
+		}
+		return patch, g.mayJoin(ctx, current, patch)
 	})
 }
 

@@ -18,8 +18,8 @@ func description() Field {
 	return Field{Name: "description", Syntax: multilineSyntax, Description: "Anything worth saying about it."}
 }
 
-func memberOfs() Field {
-	return Field{Name: FieldMemberOfs, Type: Reference, List: true, ReadOnly: true, Kept: true,
+func memberOfs(writable bool) Field {
+	return Field{Name: FieldMemberOfs, Type: Reference, List: true, Backlink: true, ReadOnly: !writable, Kept: true,
 		Description: "The groups that have this entry as a direct member.", Example: "cn=devs,ou=groups,dc=example,dc=org"}
 }
 
@@ -50,7 +50,7 @@ func Users() Kind {
 		Field{Name: FieldAccountLocked, Type: Boolean, Kept: true,
 			Description: "Whether the account is locked: by an admin, by failed logins for a while, or by its end date.", Example: False},
 		sshPublicKeys(),
-		memberOfs(),
+		memberOfs(true),
 	)}
 }
 
@@ -61,7 +61,7 @@ func Groups() Kind {
 		description(),
 		Field{Name: FieldMembers, Type: Reference, List: true,
 			Description: "The direct members: users, groups and hosts. May be empty.", Example: "cn=alice,ou=people,dc=example,dc=org"},
-		memberOfs(),
+		memberOfs(false),
 	)}
 }
 
@@ -76,6 +76,6 @@ func Hosts() Kind {
 		Field{Name: "serialNumber", Syntax: printableSyntax, Description: "The serial number.", Example: "SN-0042"},
 		Field{Name: "location", Description: "Where the host stands.", Example: "Rack 4"},
 		sshPublicKeys(),
-		memberOfs(),
+		memberOfs(true),
 	)}
 }

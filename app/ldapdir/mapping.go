@@ -183,7 +183,7 @@ func (m *mapping) mapField(i int, field directory.Field) error {
 	if strings.EqualFold(attribute.Type, m.NamingAttribute) && field.Type == directory.Text && !field.List && !field.ReadOnly && !field.WriteOnly {
 		m.naming = i
 	}
-	if field.Type == directory.Reference && !field.ReadOnly {
+	if field.Type == directory.Reference && !field.ReadOnly && !field.Backlink {
 		m.references = append(m.references, attribute.Type)
 	}
 	if field.Name != directory.FieldDN && !field.WriteOnly {

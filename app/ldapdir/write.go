@@ -108,7 +108,7 @@ func (d *Directory) addition(m *mapping, server *features, patch directory.Patch
 				add.Attribute(attrEndTime, []string{ourEnd("")})
 			}
 			continue
-		case field.Name == directory.FieldUserPassword && !d.options.HashesPasswords:
+		case field.Backlink, field.Name == directory.FieldUserPassword && !d.options.HashesPasswords:
 			continue
 		case field.Name == directory.FieldMembers && len(values) == 0 && m.Placeholder != "":
 			values = []string{m.Placeholder}
@@ -220,7 +220,7 @@ func (d *Directory) modification(m *mapping, server *features, found *ldap.Entry
 	for i := range m.Kind.Fields {
 		field := &m.Kind.Fields[i]
 		wanted, sent := patch.Set[field.Name]
-		if !sent {
+		if !sent || field.Backlink {
 			continue
 		}
 		attribute, raw := m.fields[i].Type, found.GetEqualFoldAttributeValues(m.fields[i].Type)

@@ -10,6 +10,15 @@ import (
 // etag returns an entry's version as a strong entity tag, RFC 9110 §8.8.3.
 func etag(entry directory.Entry) string { return `"` + entry.Version.String() + `"` }
 
+// conditionOf reads the If-Match of a request that changes an entry as a whole. Where one is demanded, only
+// If-None-Match takes its place.
+func (a *api) conditionOf(r *http.Request) (directory.Condition, error) {
+	if a.RequireIfMatch && r.Header.Values("If-Match") == nil && r.Header.Values("If-None-Match") == nil {
+		return directory.Condition{}, &directory.Error{Code: directory.PreconditionRequired}
+	}
+	return conditionOf(r)
+}
+
 // conditionOf reads If-Match, RFC 9110 §13.1.1. A tag that is weak, or not one of ours, matches nothing.
 func conditionOf(r *http.Request) (directory.Condition, error) {
 	if r.Method != http.MethodPut && r.Header.Get("If-None-Match") != "" {

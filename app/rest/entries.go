@@ -1,6 +1,8 @@
 package rest
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"io"
 	"mime"
@@ -48,7 +50,7 @@ func (e entries) get(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (e entries) create(w http.ResponseWriter, r *http.Request) error {
-	patch, err := e.patchFrom(w, r, e.kind, typeJSON)
+	patch, err := e.patchFrom(w, r, e.kind, typeJSON, typeNDJSON) // of which only the first gets here
 	if err != nil {
 		return err
 	}
@@ -65,7 +67,7 @@ func (e entries) put(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	condition, err := conditionOf(r)
+	condition, err := e.conditionOf(r)
 	if err != nil {
 		return err
 	}
@@ -80,33 +82,37 @@ func (e entries) put(w http.ResponseWriter, r *http.Request) error {
 	if onlyCreate && condition.Given() {
 		return &directory.Error{Code: directory.Stale, Detail: "The entry can't both exist and not exist."}
 	}
-	var taken error
+	entry, created, err := e.replace(r.Context(), name, patch, condition, onlyCreate)
+	if err != nil {
+		return err
+	}
+	if created {
+		return e.answerCreated(w, r, entry)
+	}
+	return answerEntry(w, http.StatusOK, entry)
+}
+
+// replace makes the entry what the patch says, and creates it where there is none.
+func (e entries) replace(ctx context.Context, name string, patch directory.Patch, condition directory.Condition, onlyCreate bool) (entry directory.Entry, created bool, err error) {
 	for range 2 { // another client may create or delete it in between
 		if !onlyCreate {
-			entry, err := e.Directory.Update(r.Context(), e.kind, name, condition, e.kind.Replacement(patch))
+			entry, err = e.Directory.Update(ctx, e.kind, name, condition, e.kind.Replacement(patch))
 			if !directory.Is(err, directory.NotFound) {
-				if err != nil {
-					return err
-				}
-				return answerEntry(w, http.StatusOK, entry)
+				return entry, false, err
 			}
 			if condition.Given() {
-				return &directory.Error{Code: directory.Stale, Detail: "There is no such entry any more."}
+				return entry, false, &directory.Error{Code: directory.Stale, Detail: "There is no such entry any more."}
 			}
 		}
-		entry, err := e.Directory.Create(r.Context(), e.kind, named(e.kind, name, patch))
-		if err == nil {
-			return e.answerCreated(w, r, entry)
-		}
+		entry, err = e.Directory.Create(ctx, e.kind, named(e.kind, name, patch))
 		if !directory.Is(err, directory.AlreadyExists) {
-			return err
+			return entry, true, err
 		}
 		if onlyCreate {
-			return &directory.Error{Code: directory.Stale, Detail: "There is such an entry already."}
+			return entry, false, &directory.Error{Code: directory.Stale, Detail: "There is such an entry already."}
 		}
-		taken = err
 	}
-	return taken
+	return entry, false, err
 }
 
 // named returns the patch for an entry to be created with the name in the URL.
@@ -127,7 +133,7 @@ func (e entries) patch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	condition, err := conditionOf(r)
+	condition, err := e.conditionOf(r)
 	if err != nil {
 		return err
 	}
@@ -147,7 +153,7 @@ func (e entries) delete(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	condition, err := conditionOf(r)
+	condition, err := e.conditionOf(r)
 	if err != nil {
 		return err
 	}
@@ -224,8 +230,12 @@ func (e entries) memberOf(r *http.Request) (group, member string, condition dire
 }
 
 func (e entries) answerCreated(w http.ResponseWriter, r *http.Request, entry directory.Entry) error {
-	w.Header().Set("Location", e.url(r, "/"+e.kind.Name+"/"+url.PathEscape(entry.Name())))
+	w.Header().Set("Location", e.entryURL(r, entry))
 	return answerEntry(w, http.StatusCreated, entry)
+}
+
+func (e entries) entryURL(r *http.Request, entry directory.Entry) string {
+	return e.url(r, "/"+e.kind.Name+"/"+url.PathEscape(entry.Name()))
 }
 
 // changeFrom reads the body of a PATCH.
@@ -255,27 +265,36 @@ func (a *api) bodyOf(w http.ResponseWriter, r *http.Request, types ...string) (m
 	if err := acceptsJSON(r); err != nil {
 		return "", nil, err
 	}
-	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	charset := parameters["charset"]
-	if err != nil || !slices.Contains(types, mediaType) || charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
-		header := "Accept-Post"
-		if r.Method == http.MethodPatch {
-			header = "Accept-Patch"
-		}
-		w.Header().Set(header, strings.Join(types, ", "))
-		return "", nil, &directory.Error{Code: directory.UnsupportedMediaType}
+	if mediaType, err = contentType(w, r, types...); err != nil {
+		return "", nil, err
 	}
-	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, a.MaxBodyBytes))
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return "", nil, &directory.Error{Code: directory.BodyTooLarge}
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return "", nil, &directory.Error{Code: directory.RequestTimeout}
-	}
-	if err != nil {
-		return "", nil, &directory.Error{Code: directory.BadRequest, Detail: "The body could not be read to its end.", Cause: err}
+	if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, a.MaxBodyBytes)); err != nil {
+		return "", nil, bodyError(err)
 	}
 	return mediaType, body, nil
+}
+
+// contentType returns which of the types the body is of.
+func contentType(w http.ResponseWriter, r *http.Request, types ...string) (string, error) {
+	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	charset := parameters["charset"]
+	if err == nil && slices.Contains(types, mediaType) && (charset == "" || strings.EqualFold(charset, "utf-8")) && r.Header.Get("Content-Encoding") == "" {
+		return mediaType, nil
+	}
+	header := map[string]string{http.MethodPost: "Accept-Post", http.MethodPatch: "Accept-Patch"}[r.Method]
+	w.Header().Set(cmp.Or(header, "Accept"), strings.Join(types, ", ")) // RFC 9110 §15.5.16
+	return "", &directory.Error{Code: directory.UnsupportedMediaType}
+}
+
+// bodyError says why a body could not be read.
+func bodyError(err error) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &directory.Error{Code: directory.BodyTooLarge}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &directory.Error{Code: directory.RequestTimeout}
+	}
+	return &directory.Error{Code: directory.BadRequest, Detail: "The body could not be read to its end.", Cause: err}
 }
 
 // variable returns a part of the path. The router leaves it escaped, so that a name may contain a slash.

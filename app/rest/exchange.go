@@ -27,6 +27,7 @@ type exchange struct {
 	id, route, caller string
 	err               error
 	usage             directory.Usage
+	lines             int // of a bulk request
 }
 
 type exchangeKey struct{}
@@ -65,6 +66,9 @@ func (a *api) log(r *http.Request, x *exchange, answer *answer, took time.Durati
 	if x.caller != "" {
 		fields["caller"] = x.caller
 	}
+	if x.lines > 0 {
+		fields["lines"] = x.lines
+	}
 	if x.err != nil {
 		fields["error"] = x.err.Error()
 	}
@@ -84,7 +88,7 @@ func (a *api) recovered(next http.Handler) http.Handler {
 			if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(cause)
 			}
-			a.Log.WithField("request_id", exchangeOf(r).id).Errorf("panic: %v\n%s", cause, debug.Stack())
+			a.logPanic(r, cause)
 			if w.(*answer).status != 0 {
 				panic(http.ErrAbortHandler)
 			}
@@ -92,6 +96,11 @@ func (a *api) recovered(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(w, r)
 	})
+}
+
+// logPanic is called while a panic unwinds.
+func (a *api) logPanic(r *http.Request, cause any) {
+	a.Log.WithField("request_id", exchangeOf(r).id).Errorf("panic: %v\n%s", cause, debug.Stack())
 }
 
 // routed serves a resource by its methods (RFC 9110 §9).

@@ -118,7 +118,8 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 		s.rest.Authenticate = authenticator.Authenticate
 	}
 	if s.rest.Directory == nil {
-		checked := directory.NewChecked(directory.NewProtected(inner, protection))
+		memberships := directory.NewMemberships(directory.NewProtected(inner, protection), ldapdirtest.Groups, ldapdir.SameDN)
+		checked := directory.NewChecked(memberships)
 		guarded := directory.NewGuarded(checked, protection, ownFields, "uid")
 		if s.rest.Directory = guarded; s.record != nil {
 			s.rest.Directory = directory.NewAudited(guarded, s.record)

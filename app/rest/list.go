@@ -49,7 +49,7 @@ func (e entries) list(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("X-Total-Count", strconv.Itoa(count))
 	}
 	w.Header().Add("Vary", "Accept")
-	if format.streamed && !parameters.Has(paramLimit) {
+	if format.streamed && !parameters.Has(paramLimit) && r.Method != http.MethodHead {
 		query.Limit = maxLimit
 		return e.stream(w, r, query, format)
 	}

@@ -39,6 +39,8 @@ type Options struct {
 	CORSOrigins []string
 	// RequestTimeout is how long a request may take, but for a list, whose every step has its own time.
 	RequestTimeout time.Duration
+	// ReadTimeout is how long a client may take to send the next piece of a bulk request; for ever where it is 0.
+	ReadTimeout time.Duration
 	// WriteTimeout is how long a client may take to read one piece of a list.
 	WriteTimeout time.Duration
 	// MaxBodyBytes is the largest request body and, of a bulk request, the largest line.
@@ -86,7 +88,8 @@ func (a *api) resources() map[string]methods {
 		e := entries{a, kind}
 		resources["/"+kind.Name] = methods{
 			http.MethodGet:  a.authenticated(e.list),
-			http.MethodPost: a.writing(e.create),
+			http.MethodPost: e.post,
+			http.MethodPut:  a.authenticated(e.putAll),
 		}
 		resources["/"+kind.Name+"/{name}"] = methods{
 			http.MethodGet:    a.bounded(a.authenticated(e.get)),

@@ -1,0 +1,92 @@
+package client
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// pageSize is the most entries that the server puts on a page.
+const pageSize = "1000"
+
+// Export is a list that is read page by page.
+type Export struct {
+	Client *Client
+	// Path is the collection, such as "/users".
+	Path string
+	// Accept is the media type.
+	Accept string
+	// Query are the parameters of the list, such as filter.
+	Query url.Values
+	// RetryFor is how long to try again for a page before giving up.
+	RetryFor time.Duration
+	// Page is called for each page, and with how many entries there are in all; -1 where that is not known.
+	Page func(page []byte, total int) error
+	// Retrying is called before each wait.
+	Retrying func(err error, wait time.Duration)
+}
+
+// Run reads all pages.
+func (e *Export) Run(ctx context.Context) error {
+	query := url.Values{"limit": {pageSize}, "count": {"true"}}
+	maps.Copy(query, e.Query)
+	total := -1
+	for {
+		response, err := e.page(ctx, query)
+		if err != nil {
+			return err
+		}
+		if n, err := strconv.Atoi(response.Header.Get("X-Total-Count")); err == nil {
+			total = n
+		}
+		if err := e.Page(response.Body, total); err != nil {
+			return err
+		}
+		cursor := nextCursor(response.Header)
+		if cursor == "" {
+			return nil
+		}
+		query = url.Values{"cursor": {cursor}}
+	}
+}
+
+// page reads a page, again where the connection breaks.
+func (e *Export) page(ctx context.Context, query url.Values) (*Response, error) {
+	deadline := time.Now().Add(e.RetryFor)
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		timed, cancel := context.WithTimeout(ctx, silence)
+		response, err := e.Client.Call(timed, http.MethodGet, e.Path+"?"+query.Encode(), nil, nil, "Accept", e.Accept)
+		cancel()
+		switch {
+		case err == nil:
+			return response, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case !temporary(err) || time.Now().After(deadline):
+			return nil, err
+		}
+		e.Retrying(err, wait)
+		if err := sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// nextCursor returns the cursor of the next page, "" on the last. Where the server thinks that it is reached does not
+// matter.
+func nextCursor(header http.Header) string {
+	for _, link := range header.Values("Link") {
+		target, parameters, _ := strings.Cut(link, ">")
+		if !strings.Contains(parameters, `rel="next"`) {
+			continue
+		}
+		if next, err := url.Parse(strings.TrimPrefix(target, "<")); err == nil {
+			return next.Query().Get("cursor")
+		}
+	}
+	return ""
+}
