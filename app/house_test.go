@@ -17,8 +17,8 @@ var house = map[string]string{
 	"main":                        "config, app/directory, app/ldapdir, app/rest, app/auth, app/client, app/slapd, app/logs, deploy/openldap, cobra, logrus, net/http",
 	"config":                      "viper, mapstructure, yaml",
 	"app/directory":               "filter-parser, x/crypto",
-	"app/ldapdir":                 "app/directory, go-ldap, asn1-ber, ldif, x/text",
-	"app/rest":                    "app/directory, app/auth, mux, logrus, kin-openapi, json-patch, cors, compress, swgui, prometheus, otelhttp, otel, net/http",
+	"app/ldapdir":                 "app/directory, go-ldap, asn1-ber, x/text",
+	"app/rest":                    "app/directory, app/auth, mux, logrus, kin-openapi, cors, compress, swgui, prometheus, otelhttp, otel, net/http",
 	"app/auth":                    "app/directory, jwt, go-oidc, x/time, net/http",
 	"app/client":                  "app/directory, net/http",
 	"app/slapd":                   "deploy/openldap",
@@ -31,7 +31,7 @@ var house = map[string]string{
 }
 
 // tests may import all rooms, what their own may, and this.
-const tests = "go-ldap, logrus, go-cmp, rapid, goleak, porcupine, net/http, testing"
+const tests = "go-ldap, asn1-ber, logrus, go-cmp, rapid, goleak, porcupine, json-patch, net/http, testing"
 
 // modules are all that the house stands on.
 var modules = map[string]string{
@@ -47,7 +47,6 @@ var modules = map[string]string{
 	"json-patch":    "github.com/evanphx/json-patch/v5",
 	"jwt":           "github.com/golang-jwt/jwt/v5",
 	"kin-openapi":   "github.com/getkin/kin-openapi",
-	"ldif":          "github.com/go-ldap/ldif",
 	"logrus":        "github.com/sirupsen/logrus",
 	"mapstructure":  "github.com/go-viper/mapstructure/v2",
 	"mux":           "github.com/gorilla/mux",
