@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"rollcall/app/auth"
+	"rollcall/app/cli"
 	"rollcall/app/directory"
 	"rollcall/app/ldapdir"
 	"rollcall/app/logs"
@@ -46,8 +47,8 @@ func main() {
 	}
 	if err := command().ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		if exit, ok := errors.AsType[exitError](err); ok {
-			os.Exit(exit.status)
+		if exit, ok := errors.AsType[cli.ExitError](err); ok {
+			os.Exit(exit.Status)
 		}
 		os.Exit(1)
 	}

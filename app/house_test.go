@@ -14,12 +14,13 @@ import (
 
 // house says which room may import what: other rooms, modules, and of the standard library what is not everybody's.
 var house = map[string]string{
-	"main":                        "config, app/directory, app/ldapdir, app/rest, app/auth, app/client, app/slapd, app/logs, deploy/openldap, cobra, logrus, net/http",
+	"main":                        "config, app/directory, app/ldapdir, app/rest, app/auth, app/cli, app/client, app/slapd, app/logs, deploy/openldap, cobra, logrus, net/http",
 	"config":                      "viper, mapstructure, yaml",
 	"app/directory":               "filter-parser, x/crypto",
 	"app/ldapdir":                 "app/directory, go-ldap, asn1-ber, x/text",
 	"app/rest":                    "app/directory, app/auth, mux, logrus, kin-openapi, cors, compress, swgui, prometheus, otelhttp, otel, net/http",
 	"app/auth":                    "app/directory, jwt, go-oidc, x/time, net/http",
+	"app/cli":                     "app/directory, app/client, cobra, net/http",
 	"app/client":                  "app/directory, net/http",
 	"app/slapd":                   "deploy/openldap",
 	"app/logs":                    "app/directory, logrus",

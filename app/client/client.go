@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,7 +16,16 @@ import (
 	"rollcall/app/directory"
 )
 
-// Client talks to one API as one caller. It is safe for concurrent use.
+const (
+	typeJSON   = "application/json"
+	typeNDJSON = "application/x-ndjson"
+)
+
+// ErrUnexpected is what a server of another kind, or version, leads to.
+var ErrUnexpected = errors.New("the answer is not what was expected")
+
+// Client talks to one API as one caller, and follows no redirects: they might lead its password elsewhere. It is safe
+// for concurrent use.
 type Client struct {
 	// URL is the address of the API, base path included.
 	URL string
@@ -51,9 +62,12 @@ type Problem struct {
 // Error says what the API said.
 func (p *Problem) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (%d): %s", p.Title, p.Status, p.Detail)
-	for _, v := range p.Violations {
-		fmt.Fprintf(&b, "; %s %s", v.Field, v.Message)
+	fmt.Fprintf(&b, "%s (%d)", p.Title, p.Status)
+	if p.Detail != "" {
+		b.WriteString(": " + p.Detail)
+	}
+	for i, v := range p.Violations {
+		b.WriteString([]string{" ", "; "}[min(i, 1)] + v.Field + " " + v.Message)
 	}
 	return b.String()
 }
@@ -87,7 +101,7 @@ func (c *Client) Do(ctx context.Context, method, path string, body any, headers 
 		content = bytes.NewReader(encoded)
 	}
 	if content != nil {
-		headers = append([]string{"Content-Type", "application/json"}, headers...)
+		headers = append([]string{"Content-Type", typeJSON}, headers...)
 	}
 	response, err := c.open(ctx, method, path, content, headers...)
 	if err != nil {
@@ -116,11 +130,12 @@ func (c *Client) open(ctx context.Context, method, path string, content io.Reade
 	for i := 0; i+1 < len(headers); i += 2 {
 		request.Header.Set(headers[i], headers[i+1])
 	}
-	httpClient := c.HTTP
-	if httpClient == nil {
-		httpClient = http.DefaultClient
+	through := http.Client{}
+	if c.HTTP != nil {
+		through = *c.HTTP
 	}
-	return httpClient.Do(request)
+	through.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return through.Do(request)
 }
 
 // Call sends a request, decodes a success into result unless that is nil, and returns anything else as a [*Problem].
@@ -129,23 +144,42 @@ func (c *Client) Call(ctx context.Context, method, path string, body, result any
 	if err != nil {
 		return nil, err
 	}
-	if response.Status >= http.StatusBadRequest {
-		return response, problemOf(response.Status, response.Body)
+	if response.Status >= http.StatusMultipleChoices {
+		return response, problemOf(response.Status, response.Header, response.Body)
 	}
 	if result == nil {
 		return response, nil
 	}
+	if err := isOf(typeJSON, response.Header); err != nil {
+		return response, err
+	}
 	if err := json.Unmarshal(response.Body, result); err != nil {
-		return response, fmt.Errorf("%s %s: the answer is not what was expected: %w", method, path, err)
+		return response, fmt.Errorf("%s %s: %w: %w", method, path, ErrUnexpected, err)
 	}
 	return response, nil
 }
 
-// problemOf reads an answer that is no success.
-func problemOf(status int, body []byte) *Problem {
-	problem := &Problem{Status: status, Title: http.StatusText(status)}
-	if err := json.Unmarshal(body, problem); err != nil {
-		problem.Detail = "The answer is not a problem document."
+// isOf returns an error unless an answer is of a media type.
+func isOf(mediaType string, header http.Header) error {
+	if found, _, _ := mime.ParseMediaType(header.Get("Content-Type")); found != mediaType {
+		return fmt.Errorf("%w: it is %q, not %s", ErrUnexpected, found, mediaType)
 	}
-	return problem
+	return nil
+}
+
+// problemOf reads an answer that is no success.
+func problemOf(status int, header http.Header, body []byte) *Problem {
+	var problem Problem
+	if err := json.Unmarshal(body, &problem); err == nil && problem.Code != "" {
+		problem.Status = status
+		if wait := header.Get("Retry-After"); wait != "" {
+			problem.Detail += " Retry-After: " + wait + " seconds."
+		}
+		return &problem
+	}
+	problem = Problem{Status: status, Title: http.StatusText(status), Detail: "The answer is no problem document."}
+	if location := header.Get("Location"); location != "" && status < http.StatusBadRequest {
+		problem.Detail = "It is at " + location + ". Redirects are not followed."
+	}
+	return &problem
 }

@@ -10,10 +10,11 @@ import (
 	"time"
 )
 
-// pageSize is the most entries that the server puts on a page.
-const pageSize = "1000"
+// maxPage is the most entries that the server puts on a page.
+const maxPage = 1000
 
-// Export is a list that is read page by page.
+// Export is a list that is read page by page. Where a connection breaks, or the server or its directory is away for a
+// while, it goes on with the page that is missing.
 type Export struct {
 	Client *Client
 	// Path is the collection, such as "/users".
@@ -22,9 +23,13 @@ type Export struct {
 	Accept string
 	// Query are the parameters of the list, such as filter.
 	Query url.Values
+	// PageSize is how many entries are on a page, as many as may be when 0.
+	PageSize int
+	// Count has the entries counted first.
+	Count bool
 	// RetryFor is how long to try again for a page before giving up.
 	RetryFor time.Duration
-	// Page is called for each page, and with how many entries there are in all; -1 where that is not known.
+	// Page is called for each page, and with how many entries there are in all; 0 where that is not known.
 	Page func(page []byte, total int) error
 	// Retrying is called before each wait.
 	Retrying func(err error, wait time.Duration)
@@ -32,9 +37,18 @@ type Export struct {
 
 // Run reads all pages.
 func (e *Export) Run(ctx context.Context) error {
-	query := url.Values{"limit": {pageSize}, "count": {"true"}}
-	maps.Copy(query, e.Query)
-	total := -1
+	query := maps.Clone(e.Query)
+	if query == nil {
+		query = url.Values{}
+	}
+	query.Set("limit", strconv.Itoa(maxPage))
+	if e.PageSize > 0 {
+		query.Set("limit", strconv.Itoa(e.PageSize))
+	}
+	if e.Count {
+		query.Set("count", "true")
+	}
+	total := 0
 	for {
 		response, err := e.page(ctx, query)
 		if err != nil {
@@ -56,21 +70,14 @@ func (e *Export) Run(ctx context.Context) error {
 
 // page reads a page, again where the connection breaks.
 func (e *Export) page(ctx context.Context, query url.Values) (*Response, error) {
-	deadline := time.Now().Add(e.RetryFor)
-	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+	for retry := newRetry(e.RetryFor, e.Retrying); ; {
 		timed, cancel := context.WithTimeout(ctx, silence)
 		response, err := e.Client.Call(timed, http.MethodGet, e.Path+"?"+query.Encode(), nil, nil, "Accept", e.Accept)
 		cancel()
-		switch {
-		case err == nil:
-			return response, nil
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case !temporary(err) || time.Now().After(deadline):
-			return nil, err
+		if err == nil {
+			return response, isOf(e.Accept, response.Header)
 		}
-		e.Retrying(err, wait)
-		if err := sleep(ctx, wait); err != nil {
+		if err := retry.wait(ctx, err); err != nil {
 			return nil, err
 		}
 	}
