@@ -945,6 +945,8 @@ hosts:
 	if p.stdout.text() != "" || exists(dir, "slapd.pid") {
 		p.fatalf("it was served, or slapd is left")
 	}
+	start(t, development(dir), "serve", "--config", configured(t, `auth: {own_fields: [mail, memberOfs, userPassword, dn, colour]}`)).
+		ends(1, `auth.own_fields: "memberOfs"`, `auth.own_fields: "userPassword"`, `auth.own_fields: "dn"`, `auth.own_fields: "colour"`)
 	start(t, development(dir), "serve", "--config", filepath.Join(dir, "none.yaml")).ends(1, "none.yaml")
 }
 

@@ -249,7 +249,11 @@ func (c *Checked) checkField(ctx context.Context, kind *Kind, f *Field, values, 
 				}
 			}
 		}
-		if seen[value]++; seen[value] > max(kept[value], 1) {
+		seen[value]++
+		if f.Backlink && seen[value] > 1 && kept[value] > 0 {
+			continue // an addition, repeated
+		}
+		if seen[value] > max(kept[value], 1) {
 			wrong = append(wrong, fmt.Sprintf("holds %s more than once", quote(value)))
 			continue
 		}

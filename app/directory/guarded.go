@@ -228,6 +228,9 @@ func (g *Guarded) Update(ctx context.Context, kind *Kind, name string, condition
 		return Entry{}, &Error{Code: Forbidden}
 	}
 	return g.next.Update(ctx, kind, name, condition, func(current Entry) (Patch, error) {
+		if extents[0] == Own && current.ID() != caller.ID {
+			return Patch{}, &Error{Code: Forbidden} // before the change tells, by how it fails, what the entry holds
+		}
 		patch, err := change(current)
 		if err != nil {
 			return Patch{}, err
@@ -319,7 +322,7 @@ func (g *Guarded) Rename(ctx context.Context, kind *Kind, name, newName string, 
 	if err == nil {
 		err = g.mayTouch(ctx, ActionRename, kind, name, kind.Key)
 	}
-	if err != nil {
+	if err != nil && !Is(err, NotFound) {
 		return Entry{}, err
 	}
 	return g.next.Rename(ctx, kind, name, newName, condition)

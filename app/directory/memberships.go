@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,9 +13,9 @@ import (
 // Memberships is a Directory in which memberOfs can be written: what comes and goes there is done to the members of
 // the groups.
 //
-// LDAP changes one entry at a time. The groups that come are first, then those that go, and last the entry's own
-// fields; a new entry is made before it joins its groups. So whoever is stopped in between loses nothing that a
-// repetition does not put right. When a step fails, those before it are taken back.
+// LDAP changes one entry at a time. A new entry is made before it joins its groups. A change is first of the groups
+// that come, then of those that go, and last of the entry's own fields. So whoever is stopped in between leaves nothing
+// that a repetition does not put right, and when a step fails, those before it are taken back.
 type Memberships struct {
 	Directory
 	groups *Kind
@@ -28,8 +29,10 @@ func NewMemberships(next Directory, groups *Kind, sameDN func(a, b string) bool)
 
 // step is that an entry joins a group, or leaves it.
 type step struct {
-	group  string
+	group  Entry
 	leaves bool
+	// again is that it was taken before, and the server does not show it: one that was killed may have lost it.
+	again bool
 }
 
 // undoTimeout is how long it may take to take back what was done.
@@ -42,41 +45,48 @@ func (m *Memberships) Create(ctx context.Context, kind *Kind, patch Patch) (Entr
 	if len(wanted) == 0 {
 		return m.Directory.Create(ctx, kind, patch)
 	}
-	steps, err := m.join(ctx, wanted)
+	steps, err := m.steps(ctx, wanted, false)
 	if err != nil {
 		return Entry{}, err
 	}
 	entry, err := m.Directory.Create(ctx, kind, patch)
 	made := err == nil
 	if Is(err, AlreadyExists) {
-		if begun, left, failed := m.begun(ctx, kind, patch, wanted, steps); left != nil || failed != nil {
-			entry, steps, err = begun, left, failed
-		}
+		entry, steps, err = m.begun(ctx, kind, patch, wanted, steps)
+	}
+	if Is(err, OutcomeUnknown) {
+		err = because(err, "Where the entry is there, it is in none of its groups yet. Repeat the request to complete it.")
 	}
 	if err != nil {
 		return Entry{}, err
 	}
-	left, err := m.take(ctx, entry.DN(), steps)
-	if err != nil && made {
+	left, err := m.take(ctx, entry, steps)
+	switch {
+	case err != nil && made:
 		return Entry{}, m.unmake(ctx, entry, left, err)
-	}
-	if err != nil {
+	case err != nil:
 		return Entry{}, takenBack(left, err)
+	case PlanFrom(ctx) != nil:
+		return entry.showing(wanted), nil
 	}
-	if PlanFrom(ctx) == nil {
-		if entry, err = m.Get(ctx, kind, entry.Name()); err != nil {
-			return Entry{}, &Error{Code: OutcomeUnknown, Detail: "The entry was created and is in its groups, but could not be read.", Cause: err}
-		}
+	found, err := m.Get(ctx, kind, entry.Name())
+	switch {
+	case Is(err, NotFound), err == nil && found.ID() != entry.ID():
+		return Entry{}, takenBack(m.takeBack(ctx, entry, steps), &Error{Code: Busy, Detail: "The entry was created, and another client deleted it at once."})
+	case err != nil:
+		return Entry{}, &Error{Code: OutcomeUnknown, Detail: "The entry was created and is in its groups, but could not be read.", Cause: err}
 	}
-	return entry.showing(wanted), nil
+	return found.showing(wanted), nil
 }
 
 // begun returns the entry that a creation left which was stopped before it was in all of its groups, and the steps
-// that are left; none where it is another's. Passwords can't be compared, and none is set.
+// that are left. An entry that has another value, or is in another group, is another's and already-exists. Passwords
+// can't be compared, and none is set.
 func (m *Memberships) begun(ctx context.Context, kind *Kind, patch Patch, wanted []string, steps []step) (Entry, []step, error) {
+	others := &Error{Code: AlreadyExists}
 	entry, err := m.Get(ctx, kind, patch.Set[kind.Key][0])
 	if Is(err, NotFound) {
-		return Entry{}, nil, nil
+		return Entry{}, nil, others
 	}
 	if err != nil {
 		return Entry{}, nil, err
@@ -88,24 +98,29 @@ func (m *Memberships) begun(ctx context.Context, kind *Kind, patch Patch, wanted
 			values = []string{False}
 		}
 		if !f.ReadOnly && !f.WriteOnly && !f.Backlink && !SameValues(values, entry.At(i)) {
-			return Entry{}, nil, nil
+			return Entry{}, nil, others
 		}
 	}
-	in, err := m.groupsOf(ctx, entry.DN())
+	here, unshown, err := m.memberOfs(ctx, entry)
 	if err != nil {
 		return Entry{}, nil, err
 	}
-	here := m.view(entry, in)
 	if len(m.without(here, wanted)) > 0 {
-		return Entry{}, nil, nil
+		return Entry{}, nil, others
 	}
-	var left []step
-	for i, dn := range wanted {
-		if len(m.without([]string{dn}, here)) > 0 {
-			left = append(left, steps[i])
+	whole := true
+	for i := range steps {
+		steps[i].again = len(m.without(wanted[i:i+1], here)) == 0
+		whole = whole && steps[i].again
+	}
+	steps = slices.DeleteFunc(steps, func(s step) bool { return s.again && len(m.without([]string{s.group.DN()}, unshown)) > 0 })
+	if whole {
+		if _, err := m.take(ctx, entry, steps); err != nil {
+			return Entry{}, nil, err
 		}
+		return Entry{}, nil, others
 	}
-	return entry, left, nil
+	return entry, steps, nil
 }
 
 // unmake deletes an entry that could not join its groups, and returns why.
@@ -115,9 +130,12 @@ func (m *Memberships) unmake(ctx context.Context, entry Entry, left []string, wh
 	}
 	ctx, cancel := undoing(ctx)
 	defer cancel()
-	err := m.Delete(ctx, entry.Kind, entry.Name(), Condition{OneOf: []Version{entry.Version}})
+	current, err := m.byID(ctx, entry)
+	if err == nil {
+		err = m.Delete(ctx, entry.Kind, current.Name(), Condition{OneOf: []Version{entry.Version}})
+	}
 	if Is(err, UnsupportedByDirectory) { // by the condition
-		err = m.Delete(ctx, entry.Kind, entry.Name(), Condition{})
+		err = m.Delete(ctx, entry.Kind, current.Name(), Condition{})
 	}
 	if err == nil || Is(err, NotFound) {
 		return because(why, "Nothing of the entry is left.")
@@ -142,7 +160,9 @@ func (m *Memberships) Update(ctx context.Context, kind *Kind, name string, condi
 		var patch Patch
 		var err error
 		if p, patch, err = m.changes(ctx, current, change); err == nil && len(p.steps) > 0 {
-			err = errSteps
+			if err = condition.checkMemberOfs(current); err == nil {
+				err = errSteps
+			}
 		}
 		return patch, err
 	})
@@ -152,7 +172,7 @@ func (m *Memberships) Update(ctx context.Context, kind *Kind, name string, condi
 	if !errors.Is(err, errSteps) {
 		return entry, err
 	}
-	left, err := m.take(ctx, p.before.DN(), p.steps)
+	left, err := m.take(ctx, p.before, p.steps)
 	if err != nil {
 		return Entry{}, takenBack(left, err)
 	}
@@ -163,7 +183,19 @@ func (m *Memberships) Update(ctx context.Context, kind *Kind, name string, condi
 	case Is(err, OutcomeUnknown): // the entry may well be as it was meant to be
 		return Entry{}, because(err, "Its memberships have changed.")
 	}
-	return Entry{}, takenBack(m.takeBack(ctx, p.before.DN(), p.steps), err)
+	return Entry{}, takenBack(m.takeBack(ctx, p.before, p.steps), err)
+}
+
+// checkMemberOfs returns stale where the condition names versions, and none with these memberOfs: the groups that
+// somebody else put the entry into would go unseen. Check lets them pass, for those who change other fields.
+func (c Condition) checkMemberOfs(e Entry) error {
+	holds := func(v Version) bool {
+		return v.MemberOfs == e.Version.MemberOfs && Condition{OneOf: []Version{v}}.Check(e) == nil
+	}
+	if c.OneOf == nil || slices.ContainsFunc(c.OneOf, holds) {
+		return nil
+	}
+	return &Error{Code: Stale, Detail: "The entry's memberships have changed since you read it."}
 }
 
 // changes are what an update makes of memberships.
@@ -185,11 +217,10 @@ func (m *Memberships) changes(ctx context.Context, current Entry, change Change)
 	if p.wanted, patch, p.sent = splitMemberships(current.Kind, patch); !p.sent {
 		return p, patch, nil
 	}
-	in, err := m.groupsOf(ctx, current.DN())
+	here, unshown, err := m.memberOfs(ctx, current)
 	if err != nil {
 		return nil, Patch{}, err
 	}
-	here := m.view(current, in)
 	if len(here) > len(current.Values(FieldMemberOfs)) { // the server does not show them all, or did not yet
 		p.before = current.with(FieldMemberOfs, here)
 		if patch, err = change(p.before); err != nil {
@@ -199,11 +230,19 @@ func (m *Memberships) changes(ctx context.Context, current Entry, change Change)
 			return p, patch, nil
 		}
 	}
-	if p.steps, err = m.join(ctx, m.without(p.wanted, here)); err != nil {
+	joining, err := m.steps(ctx, m.without(p.wanted, here), false)
+	if err != nil {
 		return nil, Patch{}, err
 	}
-	leaving, err := m.leave(ctx, m.without(here, p.wanted), in)
-	p.steps = append(p.steps, leaving...)
+	leaving, err := m.steps(ctx, m.without(here, p.wanted), true)
+	if err != nil {
+		return nil, Patch{}, err
+	}
+	again, err := m.steps(ctx, m.without(unshown, m.without(unshown, p.wanted)), false)
+	for i := range again {
+		again[i].again = true
+	}
+	p.steps = slices.Concat(joining, leaving, again)
 	return p, patch, err
 }
 
@@ -211,12 +250,15 @@ func (m *Memberships) changes(ctx context.Context, current Entry, change Change)
 // sees those that there were before.
 func (p *changes) again(change Change) Change {
 	return func(current Entry) (Patch, error) {
+		if current.ID() != p.before.ID() {
+			return Patch{}, &Error{Code: Busy}
+		}
 		patch, err := change(current.with(FieldMemberOfs, p.before.Values(FieldMemberOfs)))
 		if err != nil {
 			return Patch{}, err
 		}
 		wanted, patch, _ := splitMemberships(current.Kind, patch)
-		if current.ID() != p.before.ID() || !SameValues(wanted, p.wanted) {
+		if !SameValues(wanted, p.wanted) {
 			return Patch{}, &Error{Code: Busy}
 		}
 		return patch, nil
@@ -229,72 +271,42 @@ func splitMemberships(kind *Kind, patch Patch) (wanted []string, rest Patch, sen
 	if wanted, sent = patch.Set[FieldMemberOfs]; !sent || f.ReadOnly {
 		return nil, patch, false
 	}
-	rest = Patch{Set: make(map[string][]string, len(patch.Set)), Faults: patch.Faults}
-	for name, values := range patch.Set {
-		if name != FieldMemberOfs {
-			rest.Set[name] = values
-		}
-	}
+	rest = Patch{Set: maps.Clone(patch.Set), Faults: patch.Faults}
+	delete(rest.Set, FieldMemberOfs)
 	return wanted, rest, true
 }
 
-// groupsOf returns the groups that have an entry as a direct member. Not every server shows them in memberOf.
-func (m *Memberships) groupsOf(ctx context.Context, dn string) ([]Entry, error) {
-	query := Query{Filter: Filter{Operator: Equal, Field: FieldMembers, Value: dn}, Fields: []string{FieldDN, m.groups.Key}, Limit: 500}
-	var groups []Entry
+// memberOfs returns an entry's memberOfs, and after them the groups that have it as a direct member and are unshown:
+// not every server shows them.
+func (m *Memberships) memberOfs(ctx context.Context, entry Entry) (all, unshown []string, err error) {
+	query := Query{Filter: Filter{Operator: Equal, Field: FieldMembers, Value: entry.DN()}, Fields: []string{FieldDN}, Limit: 500}
+	var dns []string
 	for group, err := range Each(ctx, m.Directory, m.groups, query) {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		groups = append(groups, group)
+		dns = append(dns, group.DN())
 	}
-	return groups, nil
-}
-
-// view returns an entry's memberOfs, with the groups that they lack.
-func (m *Memberships) view(entry Entry, in []Entry) []string {
 	shown := entry.Values(FieldMemberOfs)
-	dns := make([]string, len(in))
-	for i, group := range in {
-		dns[i] = group.DN()
-	}
-	return slices.Concat(shown, m.without(dns, shown))
+	unshown = m.without(dns, shown)
+	return slices.Concat(shown, unshown), unshown, nil
 }
 
-// join returns the steps into groups.
-func (m *Memberships) join(ctx context.Context, dns []string) ([]step, error) {
+// steps returns the steps into groups, or out of them.
+func (m *Memberships) steps(ctx context.Context, dns []string, leaves bool) ([]step, error) {
 	var steps []step
 	var violations []Violation
 	for _, dn := range dns {
 		group, err := m.Resolve(ctx, dn)
 		switch {
 		case err == nil && group.Kind.Name == KindGroups:
-			steps = append(steps, step{group: group.Name()})
-		case err == nil, Is(err, NotFound):
-			violations = append(violations, noGroup(dn))
-		default:
+			steps = append(steps, step{group: group, leaves: leaves})
+		case err != nil && !Is(err, NotFound):
 			return nil, err
-		}
-	}
-	return steps, invalid(violations)
-}
-
-// leave returns the steps out of groups, of those that an entry is in.
-func (m *Memberships) leave(ctx context.Context, dns []string, in []Entry) ([]step, error) {
-	var steps []step
-	var violations []Violation
-	for _, dn := range dns {
-		if i := slices.IndexFunc(in, func(group Entry) bool { return m.sameDN(group.DN(), dn) }); i >= 0 {
-			steps = append(steps, step{in[i].Name(), true})
-			continue
-		}
-		group, err := m.Resolve(ctx, dn)
-		switch {
-		case err == nil && group.Kind.Name == KindGroups: // it has left meanwhile
-		case err == nil, Is(err, NotFound):
+		case leaves:
 			violations = append(violations, Violation{FieldMemberOfs, fmt.Sprintf("holds %s, which is no group here and can't be left", quote(dn))})
 		default:
-			return nil, err
+			violations = append(violations, noGroup(dn))
 		}
 	}
 	return steps, invalid(violations)
@@ -319,43 +331,74 @@ func (m *Memberships) without(dns, others []string) []string {
 
 // take takes the steps or, when one fails, none: it takes them back, and returns why and the groups that are left of
 // them.
-func (m *Memberships) take(ctx context.Context, dn string, steps []step) (left []string, err error) {
+func (m *Memberships) take(ctx context.Context, entry Entry, steps []step) (left []string, err error) {
 	for i, s := range steps {
-		if err := m.step(ctx, dn, s); err != nil {
-			return m.takeBack(ctx, dn, steps[:i+1]), err // it may have been taken
+		err := m.step(ctx, entry.DN(), s)
+		gone := Is(err, NotFound)
+		if err == nil || gone && s.leaves { // the membership goes with the group
+			continue
 		}
+		if gone {
+			err = invalid([]Violation{noGroup(s.group.DN())})
+		}
+		taken := i + 1 // the last perhaps
+		if s.leaves && !Is(err, OutcomeUnknown) {
+			taken = i // and who was taken out meanwhile does not come back
+		}
+		return m.takeBack(ctx, entry, steps[:taken]), err
 	}
 	return nil, nil
 }
 
-// takeBack takes steps back, the last first, and returns the names of the groups where that fails.
-func (m *Memberships) takeBack(ctx context.Context, dn string, steps []step) (left []string) {
+// takeBack takes steps back, the last first, and returns the names of the groups where that fails. Another entry that
+// has got the name meanwhile joins nothing.
+func (m *Memberships) takeBack(ctx context.Context, entry Entry, steps []step) (left []string) {
 	if PlanFrom(ctx) != nil {
 		return nil
 	}
 	ctx, cancel := undoing(ctx)
 	defer cancel()
+	current, err := m.byID(ctx, entry)
+	gone := Is(err, NotFound)
+	if err != nil {
+		current = entry
+	}
 	for _, s := range slices.Backward(steps) {
-		if m.step(ctx, dn, step{s.group, !s.leaves}) != nil {
-			left = append(left, quote(s.group))
+		if s.again || s.leaves && gone {
+			continue
+		}
+		if err := m.step(ctx, current.DN(), step{group: s.group, leaves: !s.leaves}); err != nil && !Is(err, NotFound) {
+			left = append(left, quote(s.group.Name()))
 		}
 	}
 	return left
 }
 
-// step takes one step. Either way it does nothing where it was taken already.
+// step takes one step, also in a group that is called otherwise by now. Either way it does nothing where it was taken
+// already. Where the group is gone, the error is not-found.
 func (m *Memberships) step(ctx context.Context, dn string, s step) error {
+	write := m.AddValue
 	if s.leaves {
-		if err := m.RemoveValue(ctx, m.groups, s.group, FieldMembers, dn, Condition{}); !Is(err, NotFound) {
-			return aboutMemberships(err)
-		}
-		return nil // with the group
+		write = m.RemoveValue
 	}
-	err := m.AddValue(ctx, m.groups, s.group, FieldMembers, dn, Condition{})
+	err := write(ctx, m.groups, s.group.Name(), FieldMembers, dn, Condition{})
 	if Is(err, NotFound) {
-		return invalid([]Violation{noGroup(m.groups.Name + "/" + s.group)})
+		group, failed := m.byID(ctx, s.group)
+		if failed != nil {
+			return failed
+		}
+		err = write(ctx, m.groups, group.Name(), FieldMembers, dn, Condition{})
 	}
 	return aboutMemberships(err)
+}
+
+// byID returns what an entry is called now: its key and its DN. Errors: not-found.
+func (m *Memberships) byID(ctx context.Context, entry Entry) (Entry, error) {
+	query := Query{Filter: Filter{Operator: Equal, Field: FieldID, Value: entry.ID()}, Fields: []string{FieldDN, entry.Kind.Key}, Limit: 1}
+	for found, err := range Each(ctx, m.Directory, entry.Kind, query) {
+		return found, err
+	}
+	return Entry{}, &Error{Code: NotFound}
 }
 
 // aboutMemberships returns an error about a group's members as one about an entry's memberships.

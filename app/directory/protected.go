@@ -121,6 +121,9 @@ func (p *Protected) RemoveValue(ctx context.Context, kind *Kind, name, field, va
 // Rename refuses to rename protected entries, which the configuration knows by their names.
 func (p *Protected) Rename(ctx context.Context, kind *Kind, name, newName string, condition Condition) (Entry, error) {
 	entry, err := p.Get(ctx, kind, name)
+	if Is(err, NotFound) { // it may have been renamed, and what refers to it may not have followed
+		return p.Directory.Rename(ctx, kind, name, newName, condition)
+	}
 	if err != nil {
 		return Entry{}, err
 	}

@@ -370,6 +370,9 @@ func portOperations(d *ldapdir.Directory, name string) map[string]func(context.C
 		"ChangePassword": func(ctx context.Context) error {
 			return one(d.ChangePassword(ctx, ldapdirtest.Users, name, directory.PasswordChange{New: "another password", MustChange: true}))
 		},
+		"Rename": func(ctx context.Context) error {
+			return one(d.Rename(ctx, ldapdirtest.Users, "new", "newer", directory.Condition{}))
+		},
 		"Delete": func(ctx context.Context) error { return d.Delete(ctx, ldapdirtest.Users, name, directory.Condition{}) },
 	}
 	return ops
@@ -378,6 +381,7 @@ func portOperations(d *ldapdir.Directory, name string) map[string]func(context.C
 // asService are the requests that an operation makes as the service whoever asks: to keep references and names whole.
 var asService = map[string][]string{
 	"Create": {"search " + ldapdirtest.Base},
+	"Rename": {"search " + ldapdirtest.Base},
 	"Delete": {"search " + ldapdirtest.Base},
 }
 
@@ -411,7 +415,7 @@ func TestEveryOperationOfThePortIsDoneAsTheCaller(t *testing.T) {
 					t.Errorf("%s is not tested", method.Name)
 				}
 			}
-			for _, name := range []string{"Get", "Resolve", "Page", "Count", "Create", "Update", "AddValue", "RemoveValue", "ChangePassword", "Delete"} {
+			for _, name := range []string{"Get", "Resolve", "Page", "Count", "Create", "Update", "AddValue", "RemoveValue", "ChangePassword", "Rename", "Delete"} {
 				watched.take()
 				if err := ops[name](as(t, "admin")); err != nil {
 					t.Errorf("%s: %v", name, err)

@@ -72,6 +72,8 @@ type Directory struct {
 	schema   atomic.Pointer[schema]
 	// stored are the attribute types, in lower case, that the server is known to have stored.
 	stored sync.Map
+	// taking are the DNs, folded, that entries are being renamed to.
+	taking sync.Map
 	// held are the searches that are open between pages.
 	held shelf
 	// sorts are places for searches that the server sorts, held ones included.
@@ -96,7 +98,8 @@ func New(o Options) (*Directory, error) {
 	pool, err := newPool(o)
 	problems = append(problems, err)
 	d := &Directory{options: o, pool: pool, sorts: newLane(o.SortedSearches)}
-	d.sorts.evict = func() { d.held.drop(func(w *walk) bool { return w.sorted() }) }
+	d.held.most = o.ExclusiveConnections
+	d.sorts.evict = func() { d.held.drop(func(w *walk) bool { return w.sorting }) }
 	for _, m := range o.Mappings {
 		mapped, err := newMapping(m)
 		problems = append(problems, err)
@@ -111,7 +114,7 @@ func New(o Options) (*Directory, error) {
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
-	pool.paged.places.evict = func() { d.held.drop(func(*walk) bool { return true }) }
+	pool.paged.places.evict = func() { d.held.drop(func(w *walk) bool { return w.conn != nil }) }
 	limitMessages(o.MaxMessageBytes)
 	return d, nil
 }

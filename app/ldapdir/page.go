@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
+	"golang.org/x/text/unicode/norm"
 
 	"rollcall/app/directory"
 )
@@ -26,10 +28,13 @@ func (d *Directory) Page(ctx context.Context, kind *directory.Kind, query direct
 	}
 	for again := true; ; again = false {
 		w, found, err := d.pageFrom(ctx, listing, query)
-		if err == nil {
+		if err == nil && (!again || w.inOrder(query.After, found)) {
 			return d.pageOf(w, found, query), nil
 		}
 		w.close()
+		if err == nil {
+			continue
+		}
 		if lost, ok := errors.AsType[*lostError](err); !again || query.After == nil || ok && lost.timeout || directory.Is(err, directory.CursorLost) {
 			return directory.Page{}, d.listFault(err, m)
 		}
@@ -115,9 +120,10 @@ type listing struct {
 
 // sortKey is an attribute that the server sorts by.
 type sortKey struct {
-	attribute, rule string
-	descending      bool
-	fold            func(string) string
+	attribute  string
+	descending bool
+	// fold returns a value as it compares with others, byte by byte.
+	fold func(string) string
 }
 
 // oidSort is server-side sorting, RFC 2891.
@@ -148,7 +154,7 @@ func (d *Directory) listing(ctx context.Context, m *mapping, query directory.Que
 	if who, ok := directory.CallerFrom(ctx); ok && d.options.ActAsCaller {
 		caller = who.DN
 	}
-	l.identity = fmt.Sprintf("%q", []any{m.Container, filter, l.request.Attributes, query.Sort, caller})
+	l.identity = fmt.Sprintf("%q", []any{m.Kind.Name, query.Filter, l.request.Attributes, query.Sort, caller})
 	return l, nil
 }
 
@@ -196,11 +202,7 @@ func (d *Directory) sortBy(ctx context.Context, l *listing, keys []directory.Sor
 			return &directory.Error{Code: directory.Invalid, Violations: []directory.Violation{{Field: "sort",
 				Message: fmt.Sprintf("can't be by %s: the directory server has no rule for its order", key.Field)}}}
 		}
-		sorted := sortKey{attribute, rule, key.Descending, Fold}
-		if baseSyntax(rules.syntax) == syntaxTelephone {
-			sorted.fold = func(value string) string { return Fold(strings.NewReplacer(" ", "", "-", "").Replace(value)) }
-		}
-		l.sort = append(l.sort, sorted)
+		l.sort = append(l.sort, sortKey{attribute, key.Descending, rules.sortable()})
 		packet := ber.Encode(ber.ClassUniversal, ber.TypeConstructed, ber.TagSequence, nil, "SortKey")
 		packet.AppendChild(ber.NewString(ber.ClassUniversal, ber.TypePrimitive, ber.TagOctetString, attribute, ""))
 		packet.AppendChild(ber.NewString(ber.ClassContext, ber.TypePrimitive, 0, rule, ""))
@@ -211,6 +213,58 @@ func (d *Directory) sortBy(ctx context.Context, l *listing, keys []directory.Sor
 	}
 	l.request.Controls = []ldap.Control{control{oidSort, true, list.Bytes()}}
 	return nil
+}
+
+// sortable returns how the values of an attribute compare with each other, byte by byte: as its rule of equality
+// normalizes them.
+func (r rules) sortable() func(string) string {
+	switch baseSyntax(r.syntax) {
+	case syntaxInteger:
+		return sortableInteger
+	case syntaxTime:
+		return func(value string) string {
+			if at, ok := moment(value); ok {
+				value = strings.TrimSuffix(generalizedTime(at), "Z")
+			}
+			return value
+		}
+	case syntaxNumericString:
+		return strings.NewReplacer(" ", "").Replace
+	case syntaxTelephone:
+		separators := strings.NewReplacer(" ", "", "-", "")
+		return func(value string) string { return strings.ToLower(separators.Replace(value)) }
+	}
+	return sortableText(strings.HasPrefix(r.equality, "caseExact"))
+}
+
+// sortableText prepares texts as slapd does: it makes letters small before it takes them apart, where Fold does so
+// afterwards, and of white space it knows the space.
+func sortableText(exact bool) func(string) string {
+	small := func(r rune) rune {
+		if exact || r == 'ẞ' { // its tables are older than this letter
+			return r
+		}
+		return unicode.ToLower(r)
+	}
+	return func(value string) string {
+		value = strings.Map(small, norm.NFKD.String(strings.Map(small, value)))
+		return strings.Join(strings.FieldsFunc(norm.NFC.String(value), func(r rune) bool { return r == ' ' }), " ")
+	}
+}
+
+// sortableInteger puts the number of digits before them; of what is negative each digit is what is missing to 9.
+func sortableInteger(value string) string {
+	digits, negative := strings.CutPrefix(strings.TrimSpace(value), "-")
+	digits = strings.TrimLeft(digits, "0")
+	key := fmt.Sprintf("%09d%s", len(digits), digits)
+	if !negative || digits == "" {
+		return "+" + key
+	}
+	missing := []byte("!" + key) // before +
+	for i := range missing[1:] {
+		missing[i+1] = '9' - (missing[i+1] - '0')
+	}
+	return string(missing)
 }
 
 // keysOf returns an entry's values that the server sorts by, as they compare; nil where it has none. Of several it
@@ -254,35 +308,28 @@ func (l *listing) compare(a, b []*string) int {
 }
 
 // A place remembers the last entries before it where they are in the server's own order, each by a digest of its id.
-// It is found again as long as one of them is left.
+// It is after the last of them that is left.
 const (
 	maxRecent    = 100 // entries
 	digestLength = 6   // bytes: among a hundred thousand others, one of a hundred is mistaken once in ten million times
 )
 
-// placeAfter returns the place after the entries of a page.
+// placeAfter returns the place after the entries of a page, of which there is one at least.
 func (w *walk) placeAfter(before *directory.Place, found []*ldap.Entry) *directory.Place {
-	place := &directory.Place{Passed: len(found)}
-	if before != nil {
-		place.Passed += before.Passed
-	}
-	if len(found) == 0 { // the server had nothing ready
-		if before != nil {
-			place = &directory.Place{Passed: before.Passed, ID: before.ID, Keys: before.Keys, Recent: before.Recent}
-		}
-		return place
-	}
 	last := found[len(found)-1]
-	place.ID = w.idOf(last)
+	place := &directory.Place{Passed: len(found), ID: w.idOf(last)}
 	if w.sorted() {
 		place.Keys = w.keysOf(last)
-		return place
 	}
 	if before != nil {
-		place.Recent = before.Recent
+		place.Passed += before.Passed
+		place.Recent = slices.Clone(before.Recent)
+	}
+	if w.sorted() {
+		return place
 	}
 	for _, entry := range found[max(0, len(found)-maxRecent):] {
-		place.Recent = append(slices.Clip(place.Recent), digestOf(w.idOf(entry))...)
+		place.Recent = append(place.Recent, digestOf(w.idOf(entry))...)
 	}
 	place.Recent = place.Recent[max(0, len(place.Recent)-maxRecent*digestLength):]
 	return place
@@ -297,9 +344,8 @@ func digestOf(id string) []byte {
 	return sum[:digestLength]
 }
 
-// isRecent reports whether an entry is one of the last before a place.
-func (l *listing) isRecent(found *ldap.Entry, place *directory.Place) bool {
-	digest := digestOf(l.idOf(found))
+// isRecent reports whether a digest is of one of the last entries before a place.
+func isRecent(digest []byte, place *directory.Place) bool {
 	for recent := range slices.Chunk(place.Recent, digestLength) {
 		if bytes.Equal(recent, digest) {
 			return true

@@ -2,6 +2,7 @@ package ldapdir
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -24,8 +25,8 @@ func (d *Directory) Rename(ctx context.Context, kind *directory.Kind, name, newN
 	for attempt := range maxAttempts {
 		found, err := d.find(ctx, m, name)
 		if directory.Is(err, directory.NotFound) {
-			if err := d.finishRenaming(directory.AsService(ctx), m, name, newName); err != nil {
-				return directory.Entry{}, err
+			if failed := d.finishRenaming(directory.AsService(ctx), m, name, newName); failed != nil {
+				return directory.Entry{}, failed
 			}
 		}
 		if err != nil {
@@ -41,14 +42,14 @@ func (d *Directory) Rename(ctx context.Context, kind *directory.Kind, name, newN
 		if err := d.free(ctx, m, found.DN, newName); err != nil {
 			return directory.Entry{}, err
 		}
-		r, ok := m.renaming(found.DN, current.Name(), newName)
-		if !ok {
-			entry, err := d.Update(ctx, kind, name, condition, func(directory.Entry) (directory.Patch, error) {
+		var entry directory.Entry
+		if r, ok := m.renaming(found.DN, current.Name(), newName); ok {
+			entry, err = d.move(ctx, server, found, current, r)
+		} else {
+			entry, err = d.Update(ctx, kind, name, condition, func(directory.Entry) (directory.Patch, error) {
 				return directory.Patch{Set: map[string][]string{kind.Key: {newName}}}, nil
 			})
-			return entry, d.nameFault(ctx, m, found.DN, name, newName, err)
 		}
-		entry, err := d.move(ctx, server, found, current, r)
 		if !hasCode(err, ldap.LDAPResultAssertionFailed) {
 			return entry, d.nameFault(ctx, m, found.DN, name, newName, err)
 		}
@@ -106,20 +107,11 @@ func (d *Directory) free(ctx context.Context, m *mapping, dn, name string) error
 // move renames an entry and takes along what refers to it: before, so that a stop loses no reference, and after, so
 // that none is left. What somebody adds or removes in between counts.
 func (d *Directory) move(ctx context.Context, server *features, found *ldap.Entry, current directory.Entry, r renaming) (directory.Entry, error) {
-	lasting := directory.AsService(context.WithoutCancel(ctx)) // what is begun is ended
-	var ahead []link
-	if !SameDN(r.from, r.to) { // else all stays as it is, but for the spelling
-		free, err := d.sweep(ctx, r.to)
-		if err == nil && !free {
-			err = &directory.Error{Code: directory.AlreadyExists}
-		}
-		if err == nil && server.assertion && directory.PlanFrom(ctx) == nil {
-			ahead, err = d.linkAhead(directory.AsService(ctx), r)
-		}
-		if err != nil {
-			return directory.Entry{}, d.unlinkAhead(lasting, r, ahead, err)
-		}
+	target := foldedDN(r.to)
+	if _, taken := d.taking.LoadOrStore(target, true); taken { // which references are whose could not be told
+		return directory.Entry{}, ldap.NewError(ldap.LDAPResultAssertionFailed, errors.New("another entry is being given this name"))
 	}
+	defer d.taking.Delete(target)
 	request := ldap.NewModifyDNRequest(r.from, r.rdn, true, "")
 	if server.assertion && current.Version.CSN != "" {
 		assertion, err := unchanged(r.from, current.Version.CSN)
@@ -128,74 +120,150 @@ func (d *Directory) move(ctx context.Context, server *features, found *ldap.Entr
 		}
 		request.Controls = []ldap.Control{assertion}
 	}
-	if err := d.rename(ctx, request); err != nil {
-		return directory.Entry{}, d.unlinkAhead(lasting, r, ahead, d.writeFault(err, r.mapping))
-	}
-	if err := d.relink(lasting, r, found, ahead); err != nil {
-		return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown,
-			Detail: "The entry was renamed, but what refers to it may still do so by its old name. Repeat the request to put that right.", Cause: err}
+	moves := !SameDN(r.from, r.to) // else it is only spelled differently
+	if moves {
+		free, err := d.sweep(ctx, r.to)
+		if err == nil && !free {
+			err = &directory.Error{Code: directory.AlreadyExists}
+		}
+		if err != nil {
+			return directory.Entry{}, err
+		}
 	}
 	if directory.PlanFrom(ctx) != nil {
-		return current, nil
+		return current, d.planMove(ctx, r, request)
 	}
-	return d.moved(ctx, r, current.ID())
-}
-
-// moved returns the entry after it was renamed.
-func (d *Directory) moved(ctx context.Context, r renaming, id string) (directory.Entry, error) {
-	if caller, ok := directory.CallerFrom(ctx); ok && SameDN(caller.DN, r.from) {
-		caller.DN = r.to
-		ctx = directory.WithCaller(ctx, caller)
+	lasting := directory.AsService(context.WithoutCancel(ctx)) // what is begun is ended
+	var ahead []link
+	var err error
+	if moves && server.assertion {
+		ahead, err = d.linkAhead(directory.AsService(ctx), r)
 	}
-	after, err := d.findOne(ctx, r.mapping, r.search(r.to, ldap.ScopeBaseObject, r.Filter, r.request), r.to)
-	if directory.Is(err, directory.NotFound) && id != "" { // renamed once more: references that were late have to follow
-		after, err = d.findOne(ctx, r.mapping, r.searchFor(directory.FieldID, id), r.to)
-		if err == nil {
-			err = d.relink(directory.AsService(ctx), renaming{r.mapping, r.to, after.DN, ""}, after, nil)
-		}
-	}
-	if directory.Is(err, directory.NotFound) {
-		return directory.Entry{}, &directory.Error{Code: directory.Busy, Detail: "The entry was renamed, and another client deleted it at once."}
+	if err == nil {
+		err = d.writeFault(d.rename(ctx, request), r.mapping)
 	}
 	if err != nil {
-		return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was renamed but could not be read.", Cause: err}
+		return directory.Entry{}, d.unlinkAhead(lasting, r, ahead, err)
 	}
-	return d.decode(r.mapping, after), nil
+	return d.follow(ctx, lasting, r, found, ahead)
 }
 
-// finishRenaming clears up where there is no entry of a name: after a renaming that was stopped, the entry of the new
-// name gets the references that the server did not let it have ahead, which its memberOf tells, and the others go.
-func (d *Directory) finishRenaming(ctx context.Context, m *mapping, name, newName string) error {
-	from, memberOf := "", []string(nil)
-	renamed, err := d.find(ctx, m, newName)
-	switch {
-	case directory.Is(err, directory.NotFound) && m.direct && name != "":
-		from = m.dn(name)
-	case err == nil:
-		if r, ok := m.renaming(renamed.DN, d.decode(m, renamed).Name(), name); ok {
-			from, memberOf = r.to, m.memberOf(renamed)
+// planMove notes a ModifyDN, and what has to become of the references: they go before and come after it, which has the
+// same effect whether the server sees to them or not. An only value can't go, and is replaced after.
+func (d *Directory) planMove(ctx context.Context, r renaming, request *ldap.ModifyDNRequest) error {
+	service := directory.AsService(ctx)
+	if !SameDN(r.from, r.to) {
+		_, err := d.search(service, r.search(r.to, ldap.ScopeBaseObject, "(objectClass=*)", []string{"1.1"}))
+		if err == nil {
+			return &directory.Error{Code: directory.AlreadyExists}
 		}
-	case !directory.Is(err, directory.NotFound) && !directory.Is(err, directory.Ambiguous):
+		if !hasCode(err, ldap.LDAPResultNoSuchObject) {
+			return d.fault(err, r.mapping)
+		}
+	}
+	found, err := d.referring(service, r.from)
+	if err != nil {
 		return err
 	}
-	if from == "" {
+	var after []*ldap.ModifyRequest
+	for _, l := range d.links(found) {
+		result, err := d.search(service, l.search(l.dn, ldap.ScopeBaseObject, "("+l.attribute+"="+ldap.EscapeFilter(r.from)+")", []string{l.attribute}))
+		if err != nil {
+			return d.fault(err, l.mapping)
+		}
+		if len(result.Entries) == 0 {
+			continue
+		}
+		others := slices.DeleteFunc(result.Entries[0].GetEqualFoldAttributeValues(l.attribute), func(dn string) bool { return SameDN(dn, r.from) || SameDN(dn, r.to) })
+		before, come := ldap.NewModifyRequest(l.dn, nil), ldap.NewModifyRequest(l.dn, nil)
+		if len(others) == 0 {
+			come.Replace(l.attribute, []string{r.to})
+		} else {
+			before.Delete(l.attribute, []string{r.from})
+			come.Add(l.attribute, []string{r.to})
+			if _, err := d.modify(service, before); err != nil {
+				return d.writeFault(err, l.mapping)
+			}
+		}
+		after = append(after, come)
+	}
+	if err := d.rename(ctx, request); err != nil {
+		return d.writeFault(err, r.mapping)
+	}
+	for _, come := range after {
+		if _, err := d.modify(service, come); err != nil {
+			return d.writeFault(err, r.mapping)
+		}
+	}
+	return nil
+}
+
+// follow takes what refers to a renamed entry along, also where somebody renames it further meanwhile, and reads it.
+func (d *Directory) follow(ctx, lasting context.Context, r renaming, before *ldap.Entry, ahead []link) (directory.Entry, error) {
+	left := []string{r.from}
+	for range maxAttempts {
+		gone, failed := d.relink(lasting, left, r.to, ahead)
+		reading := ctx
+		if caller, ok := directory.CallerFrom(ctx); ok && SameDN(caller.DN, r.from) {
+			caller.DN = r.to
+			reading = directory.WithCaller(ctx, caller)
+		}
+		after, err := d.findOne(reading, r.mapping, r.search(r.to, ldap.ScopeBaseObject, r.Filter, r.request), r.to)
+		if id := d.decode(r.mapping, before).ID(); directory.Is(err, directory.NotFound) && id != "" {
+			if after, err = d.findOne(reading, r.mapping, r.searchFor(directory.FieldID, id), r.to); err == nil {
+				left, r.to, ahead = append(left, r.to), after.DN, nil
+				continue
+			}
+		}
+		switch {
+		case directory.Is(err, directory.NotFound):
+			return directory.Entry{}, &directory.Error{Code: directory.Busy, Detail: "The entry was renamed, and another client deleted it at once."}
+		case failed == nil && err != nil:
+			return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was renamed but could not be read.", Cause: err}
+		case failed == nil:
+			failed = d.unlinkRemoved(lasting, r, before, after, gone)
+		}
+		if failed != nil {
+			return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown,
+				Detail: "The entry was renamed, but what refers to it may still do so by its old name. Repeat the request to put that right.", Cause: failed}
+		}
+		return d.decode(r.mapping, after), nil
+	}
+	return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was renamed, and others rename it again and again."}
+}
+
+// finishRenaming ends a renaming that was stopped: no entry has the old name any more, and what refers to it refers to
+// the entry of the new name as well, or is a group that this entry's memberOf tells. All else is left as it is.
+func (d *Directory) finishRenaming(ctx context.Context, m *mapping, name, newName string) error {
+	renamed, err := d.find(ctx, m, newName)
+	if directory.Is(err, directory.NotFound) || directory.Is(err, directory.Ambiguous) {
 		return nil
 	}
-	found, err := d.referring(ctx, from)
+	if err != nil {
+		return err
+	}
+	back, ok := m.renaming(renamed.DN, d.decode(m, renamed).Name(), name)
+	if !ok {
+		return nil
+	}
+	found, err := d.referring(ctx, back.to)
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	_, err = d.search(ctx, m.search(from, ldap.ScopeBaseObject, "(objectClass=*)", []string{"1.1"}))
+	_, err = d.search(ctx, m.search(back.to, ldap.ScopeBaseObject, "(objectClass=*)", []string{"1.1"}))
 	if !hasCode(err, ldap.LDAPResultNoSuchObject) {
 		return d.fault(err, m)
 	}
+	groups := m.memberOf(renamed)
 	for _, l := range d.links(found) {
-		if slices.ContainsFunc(memberOf, func(dn string) bool { return SameDN(dn, l.dn) }) {
-			err = d.replaceReference(ctx, l, from, renamed.DN)
-		} else {
-			err = d.removeValue(ctx, l.mapping, l.dn, l.attribute, from, nil)
+		beside, err := d.search(ctx, l.search(l.dn, ldap.ScopeBaseObject, "("+l.attribute+"="+ldap.EscapeFilter(renamed.DN)+")", []string{"1.1"}))
+		if err != nil {
+			return d.fault(err, l.mapping)
 		}
-		if err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+		if len(beside.Entries) == 0 && !slices.ContainsFunc(groups, func(dn string) bool { return SameDN(dn, l.dn) }) {
+			continue
+		}
+		if _, err := d.replaceReference(ctx, l, back.to, renamed.DN); err != nil {
 			return d.writeFault(err, l.mapping)
 		}
 	}
@@ -275,50 +343,36 @@ func (d *Directory) unlinkAhead(ctx context.Context, r renaming, ahead []link, f
 	return fault
 }
 
-// relink makes what refers to the old DN refer to the new one. The server may be doing the same at this moment.
-func (d *Directory) relink(ctx context.Context, r renaming, before *ldap.Entry, ahead []link) error {
-	found, err := d.referring(ctx, r.from)
-	if err != nil {
-		return err
-	}
-	var gone []link // that held both, and do not hold the old one any more
-	for _, l := range ahead {
-		remove := ldap.NewModifyRequest(l.dn, nil)
-		remove.Delete(l.attribute, []string{r.from})
-		_, err := d.modify(ctx, remove)
-		switch {
-		case hasCode(err, ldap.LDAPResultNoSuchAttribute):
-			gone = append(gone, l)
-		case err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject):
-			return d.writeFault(err, l.mapping)
+// relink makes what refers to one of the old DNs refer to the new one, to which some do already. The server may be doing
+// the same at this moment. Of those some it returns where the old DN is not there any more.
+func (d *Directory) relink(ctx context.Context, left []string, to string, ahead []link) (gone []link, err error) {
+	for _, from := range left {
+		found, err := d.referring(ctx, from)
+		if err != nil {
+			return nil, err
 		}
-	}
-	for _, l := range d.links(found) {
-		if slices.Contains(ahead, l) {
-			continue
+		others := slices.DeleteFunc(d.links(found), func(l link) bool { return slices.Contains(ahead, l) })
+		for i, l := range slices.Concat(ahead, others) {
+			held, err := d.replaceReference(ctx, l, from, to)
+			if err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+				return nil, d.writeFault(err, l.mapping)
+			}
+			if !held && i < len(ahead) {
+				gone = append(gone, l)
+			}
 		}
-		if err := d.replaceReference(ctx, l, r.from, r.to); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
-			return d.writeFault(err, l.mapping)
-		}
+		ahead = nil
 	}
-	return d.unlinkRemoved(ctx, r, before, gone)
+	return gone, nil
 }
 
 // unlinkRemoved removes the new DN where somebody has removed the old one while both were there. Where the server did
 // that itself, as slapo-memberof(5) may, memberOf says that the entry is a member still.
-func (d *Directory) unlinkRemoved(ctx context.Context, r renaming, before *ldap.Entry, gone []link) error {
-	was := r.memberOf(before)
-	gone = slices.DeleteFunc(gone, func(l link) bool { return !slices.ContainsFunc(was, func(dn string) bool { return SameDN(dn, l.dn) }) })
-	if len(gone) == 0 {
-		return nil
-	}
-	after, err := d.findOne(ctx, r.mapping, r.search(r.to, ldap.ScopeBaseObject, r.Filter, r.request), r.to)
-	if err != nil {
-		return err
-	}
-	is := r.memberOf(after)
+func (d *Directory) unlinkRemoved(ctx context.Context, r renaming, before, after *ldap.Entry, gone []link) error {
+	was, is := r.memberOf(before), r.memberOf(after)
 	for _, l := range gone {
-		if slices.ContainsFunc(is, func(dn string) bool { return SameDN(dn, l.dn) }) {
+		this := func(dn string) bool { return SameDN(dn, l.dn) }
+		if !slices.ContainsFunc(was, this) || slices.ContainsFunc(is, this) {
 			continue
 		}
 		if err := d.removeValue(ctx, l.mapping, l.dn, l.attribute, r.to, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
@@ -328,25 +382,19 @@ func (d *Directory) unlinkRemoved(ctx context.Context, r renaming, before *ldap.
 	return nil
 }
 
-// replaceReference makes a reference to one DN one to another. That there is none is no error.
-func (d *Directory) replaceReference(ctx context.Context, l link, from, to string) error {
-	if directory.PlanFrom(ctx) != nil {
-		refers, err := d.search(ctx, l.search(l.dn, ldap.ScopeBaseObject, "("+l.attribute+"="+ldap.EscapeFilter(from)+")", []string{"1.1"}))
-		if err != nil || len(refers.Entries) == 0 {
-			return err
-		}
-	}
+// replaceReference makes a reference to one DN one to another, and reports whether there was one.
+func (d *Directory) replaceReference(ctx context.Context, l link, from, to string) (held bool, err error) {
 	replace := ldap.NewModifyRequest(l.dn, nil)
 	replace.Delete(l.attribute, []string{from})
 	replace.Add(l.attribute, []string{to})
-	_, err := d.modify(ctx, replace)
+	_, err = d.modify(ctx, replace)
 	switch {
 	case hasCode(err, ldap.LDAPResultNoSuchAttribute):
-		return nil
+		return false, nil
 	case hasCode(err, ldap.LDAPResultAttributeOrValueExists):
-		return d.removeValue(ctx, l.mapping, l.dn, l.attribute, from, nil)
+		return true, d.removeValue(ctx, l.mapping, l.dn, l.attribute, from, nil)
 	}
-	return err
+	return true, err
 }
 
 // memberOf returns the DNs of the groups that an entry says it is in.

@@ -11,8 +11,8 @@ import (
 	"rollcall/app/directory"
 )
 
-// AddValue implements [directory.Directory]. Without a condition it is a Modify that needs no reading, and one
-// more that takes the placeholder out.
+// AddValue implements [directory.Directory]. Without a condition it is a Modify that needs no reading. The first member
+// of a group takes the placeholder's place.
 func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, field, value string, condition directory.Condition) error {
 	m := d.of(kind.Name)
 	attribute := m.attributeOf(field)
@@ -30,20 +30,25 @@ func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, fi
 	if err != nil {
 		return err
 	}
-	add := ldap.NewModifyRequest(dn, itsKind)
-	add.Add(attribute.Type, []string{value})
-	if _, err := d.modify(ctx, add); err != nil && !hasCode(err, ldap.LDAPResultAttributeOrValueExists) {
-		return d.valueFault(err, m, name)
+	ofGroup := field == directory.FieldMembers
+	notEmpty := true
+	if ofGroup && m.Placeholder != "" {
+		swap := ldap.NewModifyRequest(dn, itsKind)
+		swap.Delete(attribute.Type, []string{m.Placeholder})
+		swap.Add(attribute.Type, []string{value})
+		_, err = d.modify(ctx, swap)
+		notEmpty = hasCode(err, ldap.LDAPResultNoSuchAttribute)
 	}
-	if m.Placeholder == "" || field != directory.FieldMembers {
-		return nil
+	if notEmpty {
+		add := ldap.NewModifyRequest(dn, itsKind)
+		add.Add(attribute.Type, []string{value})
+		_, err = d.modify(ctx, add)
 	}
-	// 16: it was not there. 65: the value just added is gone again.
-	remove := ldap.NewModifyRequest(dn, nil)
-	remove.Delete(attribute.Type, []string{m.Placeholder})
-	_, err = d.modify(ctx, remove)
-	if hasCode(err, ldap.LDAPResultNoSuchAttribute) || hasCode(err, ldap.LDAPResultObjectClassViolation) {
-		return nil
+	if hasCode(err, ldap.LDAPResultAttributeOrValueExists) {
+		err = nil
+		if ofGroup {
+			err = d.mendMemberOf(ctx, dn, attribute.Type, value, true)
+		}
 	}
 	return d.valueFault(err, m, name)
 }
@@ -66,7 +71,65 @@ func (d *Directory) RemoveValue(ctx context.Context, kind *directory.Kind, name,
 	if err != nil {
 		return err
 	}
-	return d.valueFault(d.removeValue(ctx, m, dn, attribute.Type, value, itsKind), m, name)
+	if err := d.removeValue(ctx, m, dn, attribute.Type, value, itsKind); err != nil || field != directory.FieldMembers {
+		return d.valueFault(err, m, name)
+	}
+	switch err := d.mendMemberOf(ctx, dn, attribute.Type, value, false); {
+	case err == nil, directory.Is(err, directory.NotFound): // the group has gone meanwhile
+		return nil
+	default:
+		return &directory.Error{Code: directory.OutcomeUnknown, Cause: err,
+			Detail: "The value was removed, but the member's own entry may not show it. Repeat the request."}
+	}
+}
+
+// mendMemberOf has the server set a member's memberOf anew where it is not what it should be. slapo-memberof(5) writes
+// it after the group and by itself: a server that is killed in between is left with one that is wrong.
+func (d *Directory) mendMemberOf(ctx context.Context, group, attribute, member string, in bool) error {
+	ctx = directory.AsService(ctx)
+	at, err := ldap.ParseDN(member)
+	if err != nil {
+		return nil //nolint:nilerr // then nothing is a member of anything by it
+	}
+	known, err := d.schemaOf(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range d.mappings {
+		f, ok := m.Kind.Field(directory.FieldMemberOfs)
+		if !ok || !m.container.AncestorOfFold(at) {
+			continue
+		}
+		memberOf := m.attributeOf(f.Name).Type
+		if _, maintained := known.of(memberOf); !maintained {
+			continue
+		}
+		result, err := d.search(ctx, m.search(member, ldap.ScopeBaseObject, m.Filter, []string{memberOf}))
+		if hasCode(err, ldap.LDAPResultNoSuchObject) || err == nil && len(result.Entries) == 0 {
+			return nil
+		}
+		if err != nil {
+			return d.fault(err, m)
+		}
+		shown := slices.ContainsFunc(result.Entries[0].GetEqualFoldAttributeValues(memberOf), func(dn string) bool { return SameDN(dn, group) })
+		if shown == in {
+			return nil
+		}
+		again := ldap.NewModifyRequest(group, nil)
+		if in {
+			again.Delete(attribute, []string{member})
+			again.Add(attribute, []string{member})
+		} else {
+			again.Add(attribute, []string{member})
+			again.Delete(attribute, []string{member})
+		}
+		_, err = d.modify(ctx, again)
+		if hasCode(err, ldap.LDAPResultNoSuchAttribute) || hasCode(err, ldap.LDAPResultAttributeOrValueExists) { // changed meanwhile
+			return nil
+		}
+		return d.writeFault(err, m)
+	}
+	return nil
 }
 
 // removeValue takes one value out of an entry's attribute; that it is not there is no error. Where it is the last

@@ -1,6 +1,7 @@
 package ldapdir
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"slices"
@@ -40,10 +41,11 @@ func (w *walk) sorted() bool { return len(w.sort) > 0 }
 // done reports whether everything has been read and asked for.
 func (w *walk) done() bool { return w.begun && w.conn == nil && len(w.rest) == 0 }
 
-// next returns the next entries, fewer than n only where there are no more.
+// next returns the next entries, fewer than n only where there are no more. It reads one further, so that it is known
+// whether any come after them.
 func (w *walk) next(ctx context.Context, n int) ([]*ldap.Entry, error) {
-	for len(w.rest) < n && (!w.begun || w.conn != nil) {
-		if err := w.read(ctx, n-len(w.rest)); err != nil {
+	for len(w.rest) <= n && (!w.begun || w.conn != nil) {
+		if err := w.read(ctx, n+1-len(w.rest)); err != nil {
 			return nil, err
 		}
 	}
@@ -55,42 +57,92 @@ func (w *walk) next(ctx context.Context, n int) ([]*ldap.Entry, error) {
 
 // seek reads on to a place, past everything that came before it.
 func (w *walk) seek(ctx context.Context, place *directory.Place, limit int) error {
-	size := min(int(w.directory.options.PageSize), place.Passed+limit)
-	near := false // entries that came last before the place have been seen
-	for {
+	size := place.Passed + limit + 1
+	if w.sorted() {
+		return w.skip(ctx, size, func() int { return w.after(place) })
+	}
+	for last := digestOf(place.ID); ; {
+		passed := false
+		var left []byte // of the entries that came last before the place, the last one that is still there
+		err := w.skip(ctx, size, func() int {
+			return slices.IndexFunc(w.rest, func(entry *ldap.Entry) bool {
+				if passed {
+					return true
+				}
+				digest := digestOf(w.idOf(entry))
+				passed = bytes.Equal(digest, last)
+				if isRecent(digest, place) {
+					left = digest
+				}
+				return false
+			})
+		})
+		if err != nil || passed {
+			return err
+		}
+		w.rewind()
+		switch {
+		case left != nil:
+			last = left
+		case place.Passed > len(place.Recent)/digestLength:
+			return &directory.Error{Code: directory.CursorLost}
+		default: // everything that came before the place is known, and gone
+			return nil
+		}
+	}
+}
+
+// after returns where in what was read the entries after a place begin, -1 where they don't. The entry at the place
+// says so for certain. Where it is gone, the order does, as far as texts compare here as the server has them.
+func (w *walk) after(place *directory.Place) int {
+	at := -1
+	for i, entry := range w.rest {
+		switch order := w.compare(w.keysOf(entry), place.Keys); {
+		case order == 0 && i+1 == len(w.rest):
+			return -1
+		case order == 0:
+			return i + 1
+		case order > 0 && at < 0:
+			at = i
+		}
+	}
+	return at
+}
+
+// skip reads on, at first so many entries, to where those that are wanted begin in what was read, if they do.
+func (w *walk) skip(ctx context.Context, size int, begin func() int) error {
+	for !w.begun || w.conn != nil {
 		if err := w.read(ctx, size); err != nil {
 			return err
 		}
-		size = int(w.directory.options.PageSize)
-		at := slices.IndexFunc(w.rest, func(entry *ldap.Entry) bool {
-			if w.sorted() {
-				return w.compare(w.keysOf(entry), place.Keys) > 0
-			}
-			recent := w.isRecent(entry, place)
-			here := near && !recent
-			near = near || recent
-			return here
-		})
-		if at >= 0 {
+		if at := begin(); at >= 0 {
 			w.rest = w.rest[at:]
 			return nil
 		}
 		w.rest = nil
-		if w.conn == nil {
-			break
-		}
+		size = int(w.directory.options.PageSize)
 	}
-	if w.sorted() || near {
-		return nil // nothing comes after it
-	}
-	if place.Passed > len(place.Recent)/digestLength {
-		return &directory.Error{Code: directory.CursorLost}
-	}
-	// Everything that came before the place is known, and gone.
-	w.close()
-	w.begun = false
-	w.paging.SetCookie(nil)
 	return nil
+}
+
+// inOrder reports whether entries that follow a place are sorted, and what comes next after them. They are not where
+// one has changed since the server sorted them: it sends entries as they are now, at the place that they had.
+func (w *walk) inOrder(place *directory.Place, found []*ldap.Entry) bool {
+	if !w.sorted() {
+		return true
+	}
+	var last []*string
+	if place != nil {
+		last = place.Keys
+	}
+	for _, entry := range append(slices.Clip(found), w.rest[:min(1, len(w.rest))]...) {
+		keys := w.keysOf(entry)
+		if last != nil && w.compare(last, keys) >= 0 {
+			return false
+		}
+		last = keys
+	}
+	return true
 }
 
 // read asks the server for the next entries, at most size.
@@ -137,6 +189,13 @@ func (w *walk) read(ctx context.Context, size int) error {
 	return nil
 }
 
+// rewind has the walk begin again.
+func (w *walk) rewind() {
+	w.close()
+	w.begun = false
+	w.paging.SetCookie(nil)
+}
+
 // release gives back what the walk needed while there was more to read.
 func (w *walk) release() {
 	if w.conn != nil {
@@ -158,25 +217,34 @@ func (w *walk) close() {
 	w.rest, w.begun = nil, true
 }
 
-// shelf holds walks between pages. The zero shelf is empty.
+// shelf holds walks between pages, so many at most: those that are read to the end hold no connection.
 type shelf struct {
+	most int
+
 	mutex  sync.Mutex
 	walks  []*walk // the one that was put first is first
 	closed bool
 }
 
-// put holds a walk for some time and returns what it is called meanwhile.
+// put holds a walk for some time, in place of the one that is held the longest where there are too many, and returns
+// what it is called meanwhile.
 func (s *shelf) put(w *walk, patience time.Duration) string {
 	s.mutex.Lock()
-	defer s.mutex.Unlock()
 	if s.closed || patience <= 0 {
+		s.mutex.Unlock()
 		w.close()
 		return ""
 	}
-	w.place = rand.Text()
+	place := rand.Text()
+	w.place = place
 	w.timer = time.AfterFunc(patience, func() { s.drop(func(other *walk) bool { return other == w }) })
 	s.walks = append(s.walks, w)
-	return w.place
+	full := len(s.walks) > s.most
+	s.mutex.Unlock()
+	if full {
+		s.drop(func(*walk) bool { return true })
+	}
+	return place
 }
 
 // take returns the walk that is held at a place in the same answer, nil where there is none.

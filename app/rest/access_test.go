@@ -1,7 +1,6 @@
 package rest_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/url"
@@ -30,8 +29,12 @@ const (
 	lastAdmin  = "last-admin"
 )
 
+// lines are a body of NDJSON. What comes of the first is what comes of the request, where it is not refused as a whole.
+type lines string
+
 // access says for every route and method, for what it is asked, and by whom, what comes of it. It is the table of
-// directory.Rules as seen from outside. A caller who must change the password first is an admin otherwise.
+// directory.Rules as seen from outside. A caller who must change the password first is an admin otherwise. In a body NEW
+// stands for a name that nobody has, TARGET for the target's.
 var access = []struct {
 	method, route, target                             string
 	body                                              any
@@ -51,6 +54,15 @@ var access = []struct {
 
 	{"GET", "/users", "", nil, login, no, ok, ok, ok, mustChange},
 	{"POST", "/users", "", object{"cn": "NEW", "sn": "x"}, login, no, no, ok, ok, mustChange},
+	{"POST", "/users", "", lines(`{"cn": "NEW", "sn": "x"}`), login, no, no, ok, ok, mustChange},
+	{"PUT", "/users", "", lines(`{"cn": "NEW", "sn": "x"}`), login, no, no, ok, ok, mustChange},
+	{"PUT", "/users", "own", lines(`{"cn": "TARGET", "sn": "y"}`), login, no, no, ok, ok, mustChange},
+	{"PUT", "/users", "another", lines(`{"cn": "TARGET", "sn": "y"}`), login, no, no, ok, ok, mustChange},
+	{"PUT", "/users", "an admin", lines(`{"cn": "TARGET", "sn": "y"}`), login, no, no, ok, ok, mustChange},
+	{"PUT", "/users", "an admin", lines(`{"cn": "TARGET", "sn": "y", "uid": "NEW"}`), login, no, no, no, ok, mustChange},
+	{"PUT", "/users", "an admin", lines(`{"cn": "TARGET", "sn": "y", "userPassword": "another password"}`), login, no, no, no, ok, mustChange},
+	{"PUT", "/users", "protected", lines(`{"cn": "TARGET", "sn": "y"}`), login, no, no, no, ok, mustChange},
+	{"POST", "/users", "", lines(`{"cn": "NEW", "sn": "x", "memberOfs": ["groups/inner"]}`), login, no, no, no, ok, mustChange},
 	{"GET", "/users/{name}", "own", nil, login, ok, ok, ok, ok, mustChange},
 	{"GET", "/users/{name}", "another", nil, login, no, ok, ok, ok, mustChange},
 	{"GET", "/users/{name}", "an admin", nil, login, no, ok, ok, ok, mustChange},
@@ -75,6 +87,11 @@ var access = []struct {
 	{"DELETE", "/users/{name}", "an admin", nil, login, no, no, no, ok, mustChange},
 	{"DELETE", "/users/{name}", "protected", nil, login, no, no, no, protected, mustChange},
 
+	{"POST", "/users/{name}/rename", "own", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
+	{"POST", "/users/{name}/rename", "another", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
+	{"POST", "/users/{name}/rename", "an admin", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
+	{"POST", "/users/{name}/rename", "protected", object{"cn": "NEW"}, login, no, no, no, protected, mustChange},
+
 	{"PUT", "/users/{name}/password", "own", object{"currentPassword": "own password", "newPassword": "a new password"}, login, ok, ok, ok, ok, ok},
 	{"PUT", "/users/{name}/password", "own", object{"newPassword": "a new password"}, login, invalid, invalid, ok, ok, invalid},
 	{"PUT", "/users/{name}/password", "another", object{"newPassword": "a new password"}, login, no, no, ok, ok, mustChange},
@@ -86,6 +103,12 @@ var access = []struct {
 
 	{"GET", "/groups", "", nil, login, ok, ok, ok, ok, mustChange},
 	{"POST", "/groups", "", object{"cn": "NEW", "members": []string{"users/alice"}}, login, no, no, ok, ok, mustChange},
+	{"POST", "/groups", "", lines(`{"cn": "NEW", "members": ["users/alice"]}`), login, no, no, ok, ok, mustChange},
+	{"PUT", "/groups", "", lines(`{"cn": "NEW"}`), login, no, no, ok, ok, mustChange},
+	{"PUT", "/groups", "joined", lines(`{"cn": "TARGET"}`), login, no, no, ok, ok, mustChange},
+	{"PUT", "/groups", "group", lines(`{"cn": "TARGET"}`), login, no, no, ok, ok, mustChange},
+	{"PUT", "/groups", "group of admins", lines(`{"cn": "TARGET"}`), login, no, no, no, ok, mustChange},
+	{"PUT", "/groups", "admin group", lines(`{"cn": "TARGET"}`), login, no, no, no, lastAdmin, mustChange},
 	{"GET", "/groups/{name}", "joined", nil, login, ok, ok, ok, ok, mustChange},
 	{"GET", "/groups/{name}", "group", nil, login, no, ok, ok, ok, mustChange},
 	{"GET", "/groups/{name}", "admin group", nil, login, no, ok, ok, ok, mustChange},
@@ -101,6 +124,10 @@ var access = []struct {
 	{"DELETE", "/groups/{name}", "group", nil, login, no, no, ok, ok, mustChange},
 	{"DELETE", "/groups/{name}", "group of admins", nil, login, no, no, no, ok, mustChange},
 	{"DELETE", "/groups/{name}", "admin group", nil, login, no, no, no, protected, mustChange},
+	{"POST", "/groups/{name}/rename", "joined", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
+	{"POST", "/groups/{name}/rename", "group", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
+	{"POST", "/groups/{name}/rename", "group of admins", object{"cn": "NEW"}, login, no, no, no, ok, mustChange},
+	{"POST", "/groups/{name}/rename", "admin group", object{"cn": "NEW"}, login, no, no, no, protected, mustChange},
 	{"GET", "/groups/{name}/members", "joined", nil, login, no, ok, ok, ok, mustChange},
 	{"GET", "/groups/{name}/members", "group", nil, login, no, ok, ok, ok, mustChange},
 	{"GET", "/groups/{name}/members", "admin group", nil, login, no, ok, ok, ok, mustChange},
@@ -115,10 +142,14 @@ var access = []struct {
 
 	{"GET", "/hosts", "", nil, login, no, ok, ok, ok, mustChange},
 	{"POST", "/hosts", "", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
+	{"POST", "/hosts", "", lines(`{"cn": "NEW"}`), login, no, no, ok, ok, mustChange},
+	{"PUT", "/hosts", "", lines(`{"cn": "NEW"}`), login, no, no, ok, ok, mustChange},
+	{"PUT", "/hosts", "host", lines(`{"cn": "TARGET"}`), login, no, no, ok, ok, mustChange},
 	{"GET", "/hosts/{name}", "host", nil, login, no, ok, ok, ok, mustChange},
 	{"PUT", "/hosts/{name}", "host", object{}, login, no, no, ok, ok, mustChange},
 	{"PATCH", "/hosts/{name}", "host", object{"description": "x"}, login, no, no, ok, ok, mustChange},
 	{"DELETE", "/hosts/{name}", "host", nil, login, no, no, ok, ok, mustChange},
+	{"POST", "/hosts/{name}/rename", "host", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
 }
 
 // world is an API on which callers and targets are made as they are needed, each anew.
@@ -233,23 +264,29 @@ func TestWhoMayDoWhat(t *testing.T) {
 			caller := w.caller(roles[i].name, roles[i].groups)
 			name := w.target(row.target, caller)
 			path := strings.NewReplacer("{name}", url.PathEscape(name), "{kind}", "users", "{member}", "alice", "{code}", "invalid").Replace(row.route)
+			names := strings.NewReplacer("NEW", w.name(), "TARGET", name)
 			var body any
-			if row.body != nil {
-				text, err := json.Marshal(row.body)
-				if err != nil {
-					t.Fatal(err)
-				}
-				body = strings.ReplaceAll(string(text), "NEW", w.name())
+			var headers []string
+			switch b := row.body.(type) {
+			case nil:
+			case lines:
+				body, headers = names.Replace(string(b)), asLines
+			default:
+				body = names.Replace(mustJSON(b))
 			}
 			as := w.as(caller, "own password")
 			if roles[i].name == "nobody" {
 				as = w.as("", "")
 			}
 			before := w.state(row.route, name)
-			x := as.do(row.method, path, body)
+			x := as.do(row.method, path, body, headers...)
 			got := ok
 			if x.Status >= 400 {
 				got = x.problem().Code
+			} else if headers != nil {
+				if problem := x.results(1)[0].Problem; problem != nil {
+					got = problem.Code
+				}
 			}
 			if got != want {
 				x.fail("%s by %s on %q: got %s, want %s", row.route, roles[i].name, row.target, got, want)

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -23,7 +21,6 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 
-	"rollcall/app/auth"
 	"rollcall/app/client"
 	"rollcall/app/ldapdir/ldapdirtest"
 	"rollcall/app/slapd"
@@ -135,52 +132,10 @@ func perSecond(t *testing.T, worker func() func(i int64) error) float64 {
 	return float64(count.Load()) / time.Since(begun).Seconds()
 }
 
-// startRollcall builds the program and runs it in the production environment, logging to a file, on a slapd.
-// It returns the address and the process.
+// startRollcall builds the program and runs it on a slapd.
 func startRollcall(t *testing.T, server *slapd.Server) (string, *os.Process) {
 	t.Helper()
-	dir := t.TempDir()
-	binary := filepath.Join(dir, "rollcall")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "rollcall").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	key, err := auth.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyFile := filepath.Join(dir, "token.key")
-	if err := os.WriteFile(keyFile, key, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), binary, "serve")
-	cmd.Env = []string{"ROLLCALL_SERVER_LISTEN=" + address, "ROLLCALL_LDAP_URL=" + server.URL(), "ROLLCALL_LDAP_BASE_DN=" + server.Suffix(),
-		"ROLLCALL_LDAP_BIND_DN=" + server.ServiceDN(), "ROLLCALL_LDAP_BIND_PASSWORD=" + server.ServicePassword(),
-		"ROLLCALL_AUTH_ADMIN_GROUP=" + adminGroup, "ROLLCALL_AUTH_TOKEN_KEYS=" + keyFile, "ROLLCALL_LOG_FILE=" + filepath.Join(dir, "log")}
-	cmd.Stderr = os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			_ = conn.Close()
-			return address, cmd.Process
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatal("Rollcall does not listen")
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	return runRollcall(t, buildRollcall(t), server, server.URL())
 }
 
 // benchSeedOf is the sample directory and so many users more.

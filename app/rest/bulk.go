@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -66,14 +67,16 @@ type bulk struct {
 	apply   func(ctx context.Context, l *line) (entry directory.Entry, created bool, err error)
 	// stop ends it with the first line that fails.
 	stop bool
+	// dry says what lines would change, and changes nothing.
+	dry    bool
+	format format
 
-	// undone are lines that are worked on, or wait for it or for those before them.
+	// undone are the lines that were understood and are not done.
 	undone []*line
 	// unread is why no more lines could be read.
 	unread error
 
-	// done is how many lines are, stopped that none is begun any more.
-	done    atomic.Int64
+	// stopped tells that no more lines are begun.
 	stopped atomic.Bool
 	// gone is why nobody is calling any more.
 	gone atomic.Pointer[error]
@@ -84,46 +87,47 @@ type line struct {
 	number int
 	name   string
 	patch  directory.Patch
-	// claims are what no other entry can have, and after the lines before that are not done and claim the same.
+	// claims are what no other entry can have.
 	claims []string
-	after  []*line
 
-	// before is how many lines come before, and early that not all of them were done when this was begun.
-	before int64
-	begun  bool
-	early  bool
-	// tried is closed when entry, created and err are there, done when they stay.
-	tried, done chan struct{}
-	entry       directory.Entry
-	created     bool
-	err         error
+	// before is closed when all lines before are done, rival when the last of those is that claims the same.
+	before, rival <-chan struct{}
+	// done is closed when this line and all before it have come to their ends, which are:
+	done    chan struct{}
+	entry   directory.Entry
+	created bool
+	made    *directory.Plan // of a dry run
+	err     error
 }
 
 // applyLines applies lines as they arrive, several at a time, and answers with their results in order. No more is
 // read than can be worked on.
 func (e entries) applyLines(w http.ResponseWriter, r *http.Request, apply func(context.Context, *line) (directory.Entry, bool, error)) error {
-	if accepted(r, typeNDJSON) == "" {
-		return &directory.Error{Code: directory.NotAcceptable, Detail: "Accept " + typeNDJSON + "."}
+	dry, err := isDryRun(r, paramOnError)
+	if err != nil {
+		return err
 	}
+	offers := []string{typeNDJSON}
+	if dry {
+		offers = append(offers, typeLDIF)
+	}
+	mediaType := accepted(r, offers...)
+	if mediaType == "" {
+		return &directory.Error{Code: directory.NotAcceptable, Detail: "Accept " + strings.Join(offers, " or ") + "."}
+	}
+	b := &bulk{entries: e, r: r, control: http.NewResponseController(w), apply: apply, dry: dry, format: formatOf(mediaType, e.kind, directory.Query{})}
 	if _, err := contentType(w, r, typeNDJSON); err != nil {
 		return err
 	}
 	if r.Header.Get("If-Match") != "" || r.Header.Get("If-None-Match") != "" {
 		return &directory.Error{Code: directory.BadRequest, Detail: "If-Match and If-None-Match are for requests about a single entry."}
 	}
-	dry, err := isDryRun(r, paramOnError)
-	if err != nil {
-		return err
+	if parameters := r.URL.Query(); parameters.Has(paramOnError) {
+		onError := parameters.Get(paramOnError)
+		if b.stop = onError == onErrorStop; !b.stop && onError != onErrorContinue {
+			return badQuery("onError must be stop or continue.")
+		}
 	}
-	if dry {
-		return badQuery("dryRun is for requests about a single entry.")
-	}
-	parameters := r.URL.Query()
-	onError := parameters.Get(paramOnError)
-	if parameters.Has(paramOnError) && onError != onErrorStop && onError != onErrorContinue {
-		return badQuery("onError must be stop or continue.")
-	}
-	b := &bulk{entries: e, r: r, control: http.NewResponseController(w), apply: apply, stop: onError == onErrorStop}
 	if r.ProtoMajor == 1 {
 		if err := b.control.EnableFullDuplex(); err != nil {
 			return &directory.Error{Code: directory.Internal, Cause: err}
@@ -145,7 +149,9 @@ func (b *bulk) read(lines chan<- *line) {
 	defer working.Wait()
 	defer close(lines)
 	reader := bufio.NewReaderSize(readerFunc(b.readBody), piece)
-	place := int64(0)
+	none := make(chan struct{})
+	close(none)
+	before := none
 	for number := 1; !b.stopped.Load(); number++ {
 		text, err := b.readLine(reader)
 		if err != nil && !directory.Is(err, directory.BodyTooLarge) {
@@ -154,19 +160,24 @@ func (b *bulk) read(lines chan<- *line) {
 			}
 			return
 		}
+		if number == 1 {
+			text = bytes.TrimPrefix(text, []byte("\ufeff")) // as RFC 8259 §8.1 allows
+		}
 		if err == nil && len(bytes.TrimSpace(text)) == 0 {
 			continue
 		}
-		l := &line{number: number, before: place, err: err, tried: make(chan struct{}), done: make(chan struct{})}
-		place++
+		l := &line{number: number, before: before, rival: none, done: make(chan struct{}), err: err}
+		before = l.done
 		if err == nil {
-			b.understand(l, text)
+			b.guard(l, func() { b.understand(l, text) })
 		}
 		lines <- l
 		slots <- struct{}{}
 		working.Go(func() {
 			b.work(l)
 			<-slots
+			<-l.before
+			close(l.done)
 		})
 	}
 }
@@ -232,51 +243,78 @@ func (b *bulk) understand(l *line, text []byte) {
 			l.name = values[0]
 		}
 	}
-	b.undone = slices.DeleteFunc(b.undone, (*line).isDone)
+	b.undone = slices.DeleteFunc(b.undone, func(earlier *line) bool { return isClosed(earlier.done) })
 	for _, earlier := range b.undone {
 		if slices.ContainsFunc(l.claims, func(claim string) bool { return slices.Contains(earlier.claims, claim) }) {
-			l.after = append(l.after, earlier)
+			l.rival = earlier.done
 		}
 	}
 	b.undone = append(b.undone, l)
 }
 
-func (l *line) isDone() bool {
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-l.done:
+	case <-c:
 		return true
 	default:
 		return false
 	}
 }
 
-// work tries a line when it is its turn, unless the turn never comes.
+// work tries a line when it is its turn. One that fails while others before it are in work is tried once more after
+// them.
 func (b *bulk) work(l *line) {
-	defer close(l.tried)
-	for _, earlier := range l.after {
-		<-earlier.done
-	}
-	l.after = nil
-	switch {
-	case l.err != nil:
-	case b.stopped.Load():
+	<-l.rival
+	if l.err == nil && b.stopped.Load() {
 		l.err = &directory.Error{Code: directory.NotAttempted}
-	default:
-		l.begun, l.early = true, b.done.Load() < l.before
-		b.try(l)
+		return
+	}
+	if l.err == nil {
+		first := isClosed(l.before)
+		b.guard(l, func() { b.try(l) })
+		if !first && !b.dry && b.mendable(l.err) {
+			if <-l.before; !b.stopped.Load() {
+				b.guard(l, func() { b.try(l) })
+			}
+		}
+	}
+	if b.stop && l.err != nil {
+		<-l.before
+		b.halt()
 	}
 }
 
-// try applies a line. One that was begun is ended, also where the client has gone.
-func (b *bulk) try(l *line) {
+// mendable reports whether lines before may be what was missing, or in the way: what a line refers to, or a value that
+// another entry has.
+func (b *bulk) mendable(err error) bool {
+	if !directory.Is(err, directory.Invalid) {
+		return directory.Is(err, directory.Busy) || directory.Is(err, directory.LastAdmin)
+	}
+	return !slices.ContainsFunc(refusal(err).Violations, func(v directory.Violation) bool {
+		f, _ := b.kind.Field(v.Field)
+		return f.Type != directory.Reference && !f.Unique
+	})
+}
+
+// guard has a panic fail the line only.
+func (b *bulk) guard(l *line, does func()) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			b.logPanic(b.r, cause)
 			l.err = &directory.Error{Code: directory.Internal}
 		}
 	}()
+	does()
+}
+
+// try applies a line. One that was begun is ended, also where the client has gone.
+func (b *bulk) try(l *line) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.r.Context()), b.RequestTimeout)
 	defer cancel()
+	if b.dry {
+		l.made = &directory.Plan{}
+		ctx = directory.WithPlan(ctx, l.made)
+	}
 	if ctx, l.err = b.stillCalling(ctx); l.err == nil {
 		l.entry, l.created, l.err = b.apply(ctx, l)
 	}
@@ -295,24 +333,6 @@ func (b *bulk) stillCalling(ctx context.Context) (context.Context, error) {
 		return ctx, err
 	}
 	return identified, nil
-}
-
-// finish makes the result of a line final, when those before it are.
-func (b *bulk) finish(l *line) {
-	if l.begun && l.early && mendable(l.err) && !b.stopped.Load() {
-		b.try(l)
-	}
-	b.done.Add(1)
-	close(l.done)
-	exchangeOf(b.r).lines++
-	if b.stop && l.err != nil {
-		b.halt()
-	}
-}
-
-// mendable reports whether lines before may have been what was missing, or in the way.
-func mendable(err error) bool {
-	return directory.Is(err, directory.Invalid) || directory.Is(err, directory.Busy) || directory.Is(err, directory.LastAdmin)
 }
 
 // halt has no more lines begun or read.
@@ -342,7 +362,8 @@ func (b *bulk) answer(w http.ResponseWriter, lines <-chan *line) {
 		}
 		body = body[:0]
 	}
-	w.Header().Set("Content-Type", typeNDJSON)
+	w.Header().Set("Content-Type", b.format.mediaType)
+	body = b.format.begin(body)
 	for {
 		if len(body) >= piece || len(body) > 0 && len(lines) == 0 {
 			send()
@@ -351,20 +372,22 @@ func (b *bulk) answer(w http.ResponseWriter, lines <-chan *line) {
 		if !more {
 			break
 		}
-		select {
-		case <-l.tried:
-		default:
-			if len(body) > 0 {
-				send()
-			}
-			<-l.tried
+		if len(body) > 0 && !isClosed(l.done) {
+			send()
 		}
-		b.finish(l)
-		body = b.appendResult(body, l)
+		<-l.done
+		exchangeOf(b.r).lines++
+		if b.format.sources {
+			body = b.appendChanges(body, l)
+		} else {
+			body = b.appendResult(body, l)
+		}
 	}
 	if b.unread != nil {
 		exchangeOf(b.r).err = b.unread
-		body = ndjsonFormat.failure(body, b.problemOf(b.r, b.unread))
+		if b.format.failure != nil {
+			body = b.format.failure(body, b.problemOf(b.r, b.unread))
+		}
 	}
 	send()
 	if broken != nil || b.unread != nil {
@@ -381,23 +404,56 @@ type result struct {
 	Location string   `json:"location,omitempty"`
 	ETag     string   `json:"etag,omitempty"`
 	Problem  *problem `json:"problem,omitempty"`
+	*plan             // of a dry run, but for its status
 }
 
 func (b *bulk) appendResult(body []byte, l *line) []byte {
 	answer := result{Line: l.number, Name: shown(l.name), Status: http.StatusOK}
-	switch {
-	case l.err != nil:
+	if l.err != nil {
 		problem := b.problemOf(b.r, l.err)
 		if b.r.Method == http.MethodPut && l.name != "" {
 			problem.Instance += "/" + url.PathEscape(answer.Name)
 		}
 		answer.Status, answer.Problem = problem.Status, &problem
-	case l.created:
-		answer.Status, answer.Location = http.StatusCreated, b.entryURL(b.r, l.entry)
-	}
-	if l.err == nil {
-		answer.Name, answer.ETag = l.entry.Name(), etag(l.entry)
+	} else {
+		if l.created {
+			answer.Status = http.StatusCreated
+		}
+		answer.Name = l.entry.Name()
+		switch {
+		case b.dry:
+			made := planOf(l.made, answer.Status)
+			answer.plan = &made
+		case l.created:
+			answer.Location, answer.ETag = b.entryURL(b.r, l.entry), etag(l.entry)
+		default:
+			answer.ETag = etag(l.entry)
+		}
 	}
 	text, _ := json.Marshal(answer) // strings and numbers: can't fail
 	return append(append(body, text...), '\n')
+}
+
+// appendChanges appends what a line would change as LDIF or, in a comment, why it would be refused.
+func (b *bulk) appendChanges(body []byte, l *line) []byte {
+	if l.err == nil {
+		for _, record := range l.made.Records() {
+			body = record.AppendLDIF(body)
+		}
+		return body
+	}
+	refused := b.problemOf(b.r, l.err)
+	comment := fmt.Appendf(nil, "# line %d would be refused: %d %s", l.number, refused.Status, refused.Code)
+	for _, v := range refused.Violations {
+		comment = fmt.Appendf(comment, "; %s %s", v.Field, v.Message)
+	}
+	return append(append(body, bytes.Map(safeChar, comment)...), '\n')
+}
+
+// safeChar returns what a comment of LDIF may hold (RFC 2849), a question mark in the place of the rest.
+func safeChar(r rune) rune {
+	if r < ' ' || r > '~' {
+		return '?'
+	}
+	return r
 }

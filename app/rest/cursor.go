@@ -60,7 +60,7 @@ func (c Cursors) seal(path string, query url.Values, place *directory.Place) (st
 // open returns what a cursor of a path holds.
 func (c Cursors) open(path, text string) (url.Values, *directory.Place, error) {
 	bad := &directory.Error{Code: directory.BadRequest, Detail: "The cursor is not one that this address gave out. Begin again without one."}
-	sealed, err := base64.RawURLEncoding.DecodeString(text)
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil {
 		return nil, nil, bad
 	}

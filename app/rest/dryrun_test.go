@@ -34,8 +34,16 @@ var dryRuns = []struct {
 	{"a group loses its last member", "PATCH", "/groups/devs", object{"members": []string{}}, nil},
 	{"a member is added", "PUT", "/groups/devs/members/users/admin", nil, nil},
 	{"a member is removed", "DELETE", "/groups/devs/members/users/alice", nil, nil},
+	{"a user is put into groups from the start", "POST", "/users", object{"cn": "eve", "sn": "Smith", "memberOfs": refs("devs", "ops")}, nil},
+	{"a user changes groups", "PATCH", "/users/alice", object{"memberOfs": refs("ops"), "title": "Boss"}, nil},
+	{"a host leaves its groups", "PUT", "/hosts/web1", object{"memberOfs": []string{}}, nil},
+	{"a user joins a group by JSON Patch", "PATCH", "/users/bob", `[{"op":"add","path":"/memberOfs/-","value":"groups/devs"}]`, jsonPatch},
 	{"a user with memberships is deleted", "DELETE", "/users/alice", nil, nil},
 	{"a group is deleted", "DELETE", "/groups/devs", nil, nil},
+	{"a user who owns hosts is renamed", "POST", "/users/bob/rename", object{"cn": "rob"}, nil},
+	{"a user gets a name that LDIF must encode", "POST", "/users/alice/rename", object{"cn": `<O'Brien, "Jr" +y=z#;\ ü`}, nil},
+	{"a group is renamed", "POST", "/groups/devs/rename", object{"cn": "makers"}, nil},
+	{"a host is renamed", "POST", "/hosts/web1/rename", object{"cn": "www"}, nil},
 }
 
 func TestADryRunChangesNothing(t *testing.T) {

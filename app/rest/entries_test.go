@@ -1,6 +1,8 @@
 package rest_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -270,15 +272,26 @@ func TestAListIsWholeWhateverTheServersLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var all []object
-	a.do("GET", "/hosts", nil).want(200).decode(&all)
-	seen := map[any]int{}
-	for _, host := range all {
-		seen[host["cn"]]++
+	listed := map[string][]string{}
+	for _, page := range a.pages("/hosts?limit=1000", nil) {
+		listed["by pages"] = append(listed["by pages"], page.names()...)
 	}
-	for i := range many {
-		if name := fmt.Sprintf("many%d", i); seen[name] != 1 {
-			t.Errorf("%s is listed %d times", name, seen[name])
+	for line := range bytes.Lines(a.do("GET", "/hosts", nil, "Accept", "application/x-ndjson").want(200).Body) {
+		var host object
+		if err := json.Unmarshal(line, &host); err != nil {
+			t.Fatal(err)
+		}
+		listed["as a stream"] = append(listed["as a stream"], host["cn"].(string))
+	}
+	for how, names := range listed {
+		seen := map[string]int{}
+		for _, name := range names {
+			seen[name]++
+		}
+		for i := range many {
+			if name := fmt.Sprintf("many%d", i); seen[name] != 1 {
+				t.Errorf("%s, %s is listed %d times", how, name, seen[name])
+			}
 		}
 	}
 }

@@ -62,13 +62,16 @@ func TestEveryAnswerThatIsNoSuccessIsAProblem(t *testing.T) {
 		{"POST", "/users", "{}", []string{"Content-Encoding", "gzip"}, directory.UnsupportedMediaType},
 		{"PUT", "/users/alice", "{}", []string{"Content-Type", "application/merge-patch+json"}, directory.UnsupportedMediaType},
 		{"PATCH", "/users/alice", "[]", []string{"Content-Type", "text/plain"}, directory.UnsupportedMediaType},
+		{"PATCH", "/users/alice", `[{"op":"test","path":"/sn","value":"x"}]`, []string{"Content-Type", "application/json-patch+json"}, directory.PatchConflict},
+		{"PUT", "/users", `{"cn":"x","sn":"x"}`, nil, directory.UnsupportedMediaType},
+		{"PATCH", "/users", "{}", nil, directory.MethodNotAllowed},
 		{"GET", "/users/%ff", nil, nil, directory.NotFound},
 		{"GET", "/users/a%00b", nil, nil, directory.NotFound},
 	} {
 		a.do(c.method, c.path, c.body, c.headers...).refused(c.code)
 	}
 	for path, want := range map[string]string{
-		"/users": "GET, HEAD, OPTIONS, POST", "/users/alice": "DELETE, GET, HEAD, OPTIONS, PATCH, PUT",
+		"/users": "GET, HEAD, OPTIONS, POST, PUT", "/users/alice": "DELETE, GET, HEAD, OPTIONS, PATCH, PUT",
 		"/groups/devs/members/users/alice": "DELETE, OPTIONS, PUT", "/": "GET, HEAD, OPTIONS",
 	} {
 		for method, status := range map[string]int{"BREW": 405, "OPTIONS": 204} {
@@ -80,6 +83,35 @@ func TestEveryAnswerThatIsNoSuccessIsAProblem(t *testing.T) {
 	for _, accept := range []string{"application/json", "application/*", "text/html, */*;q=0.1", "application/json; charset=utf-8"} {
 		a.do("GET", "/users/alice", nil, "Accept", accept).want(200)
 	}
+}
+
+// TestWhereIfMatchIsDemandedNothingIsOverwrittenUnseen: a creation, and a single member, overwrite nothing.
+func TestWhereIfMatchIsDemandedNothingIsOverwrittenUnseen(t *testing.T) {
+	a := newAPI(t, func(s *settings) { s.rest.RequireIfMatch = true })
+	before := a.do("GET", "/users/alice", nil).want(200)
+	for _, c := range []struct {
+		method, path string
+		body         any
+	}{
+		{"PUT", "/users/alice", object{"sn": "x"}},
+		{"PUT", "/users/nobody", object{"sn": "x"}},
+		{"PATCH", "/users/alice", object{"sn": "x"}},
+		{"PATCH", "/users/alice?dryRun=true", object{"sn": "x"}},
+		{"DELETE", "/users/alice", nil},
+		{"DELETE", "/groups/devs", nil},
+	} {
+		a.do(c.method, c.path, c.body).refused(directory.PreconditionRequired)
+		a.do(c.method, c.path, c.body, "If-Match", `"another"`).want(412)
+	}
+	if after := a.do("GET", "/users/alice", nil).want(200); after.etag() != before.etag() {
+		after.fail("it has changed")
+	}
+	a.do("PATCH", "/users/alice", object{"title": "x"}, "If-Match", before.etag()).want(200)
+	a.do("PUT", "/users/nobody", object{"sn": "x"}, "If-None-Match", "*").want(201)
+	a.do("POST", "/users", object{"cn": "new", "sn": "x"}).want(201)
+	a.do("PUT", "/groups/devs/members/users/bob", nil).want(204)
+	a.do("DELETE", "/groups/devs/members/users/bob", nil).want(204)
+	a.do("DELETE", "/users/nobody", nil, "If-Match", "*").want(204)
 }
 
 func TestHeadOfAProblemHasNoBody(t *testing.T) {

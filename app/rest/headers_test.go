@@ -30,7 +30,7 @@ func TestEveryAnswerTellsBrowsersToDoNothingWithIt(t *testing.T) {
 		{"GET", "/users/nobody", nil, 404},
 		{"GET", "/nothing", nil, 404},
 		{"DELETE", "/users", nil, 405},
-		{"GET", "/users", []string{"Accept", "text/csv"}, 406},
+		{"GET", "/users", []string{"Accept", "text/plain"}, 406},
 		{"GET", "/users", []string{"Authorization", "Basic eDp4"}, 401},
 		{"GET", "/errors/stale", []string{"Accept", "text/html"}, 200},
 	} {
@@ -105,7 +105,7 @@ func TestOtherOriginsMayNothingUnlessConfigured(t *testing.T) {
 		}
 	}
 	x := a.do("OPTIONS", "/users", nil, "Origin", friend, "Access-Control-Request-Method", "GET").want(204)
-	if x.Header.Get("Allow") != "GET, HEAD, OPTIONS, POST" {
+	if x.Header.Get("Allow") != "GET, HEAD, OPTIONS, POST, PUT" {
 		x.fail("Allow is %q", x.Header.Get("Allow"))
 	}
 }
@@ -164,7 +164,7 @@ func TestAConfiguredOriginMayUseTheAPIAndNoOther(t *testing.T) {
 	}
 
 	x = a.do("OPTIONS", "/users", nil, "Origin", friend).want(204) // no preflight
-	if x.Header.Get("Allow") != "GET, HEAD, OPTIONS, POST" {
+	if x.Header.Get("Allow") != "GET, HEAD, OPTIONS, POST, PUT" {
 		x.fail("Allow is %q", x.Header.Get("Allow"))
 	}
 	if x := a.do("BREW", "/users", nil, "Origin", friend).refused(directory.MethodNotAllowed); x.Header.Get("Allow") == "" {

@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"rollcall/app/auth"
 	"rollcall/app/directory"
 	"rollcall/app/ldapdir/ldapdirtest"
 )
@@ -417,6 +419,18 @@ func TestIfMatchHoldsForAJSONPatch(t *testing.T) {
 	a.do("GET", "/users/pat", nil).want(200).field("sshPublicKeys", keys(1, 2))
 	if same := a.jsonPatch("/users/pat", `[{"op":"test","path":"/title","value":"Chief"}]`, "If-Match", after.etag()).want(200); same.etag() != after.etag() {
 		same.fail("a patch that only tests wrote")
+	}
+}
+
+// TestATestIsNoProbeOfAnothersEntry: the caller's entry is gone, and another has its name.
+func TestATestIsNoProbeOfAnothersEntry(t *testing.T) {
+	caller := directory.Caller{Login: "alice", Name: "alice", ID: "5d5a3a0b-3c1d-103f-8a57-6d1d4c0f8f9e"}
+	a := newAPI(t, func(s *settings) {
+		s.rest.Authenticate = func(context.Context, auth.Credentials) (directory.Caller, error) { return caller, nil }
+	})
+	for _, surname := range []string{"Liddell", "x"} { // what it is, and what it is not
+		a.jsonPatch("/users/alice", fmt.Sprintf(`[{"op":"test","path":"/sn","value":%q},{"op":"add","path":"/mobile","value":"+1 555 0100"}]`, surname)).
+			refused(directory.Forbidden)
 	}
 }
 

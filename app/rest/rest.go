@@ -97,6 +97,9 @@ func (a *api) resources() map[string]methods {
 			http.MethodPatch:  a.writing(e.patch),
 			http.MethodDelete: a.writing(e.delete),
 		}
+		resources["/"+kind.Name+"/{name}/rename"] = methods{
+			http.MethodPost: a.writing(e.rename),
+		}
 		if _, ok := kind.Field(directory.FieldUserPassword); ok {
 			resources["/"+kind.Name+"/{name}/password"] = methods{
 				http.MethodPut: a.writing(e.putPassword),
