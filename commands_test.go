@@ -337,7 +337,7 @@ func TestATerminalShowsABar(t *testing.T) {
 	t.Parallel()
 	script, err := exec.LookPath("script")
 	if err != nil {
-		t.Skip("script(1) is not there to make a terminal")
+		t.Fatal("script(1), of the package bsdutils, is not there to make a terminal")
 	}
 	p, _ := private(t, development(t.TempDir()))
 	terminal := func(args string) string {

@@ -717,7 +717,9 @@ func TestNoSecretIsPrintedOrLogged(t *testing.T) {
 			p := start(t, production(t, server).with(settings{"LOG_FORMAT": format, "LOG_LEVEL": "trace"}), "serve")
 			user := "/users/" + format
 			p.do("POST", "/users", client.Entry{"cn": format, "sn": "x", "userPassword": planted}, 201)
-			p.do("PATCH", user+"?userPassword="+planted, client.Entry{"userPassword": []string{planted}}, 422)
+			p.do("PATCH", user, client.Entry{"userPassword": []string{planted}}, 422)
+			p.do("PATCH", user+"?userPassword="+planted, client.Entry{"title": planted}, 400)
+			p.do("PATCH", user+"?dryRun=true", client.Entry{"userPassword": planted}, 200)
 			p.doAs(p.as(format, planted), "GET", user, nil, 200)
 			p.doAs(p.as(format, planted+"-wrong"), "GET", user, nil, 401)
 			p.dial().send("GET /users HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " + planted + "\r\n\r\n").answers(401)

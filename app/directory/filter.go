@@ -148,20 +148,21 @@ func translate(kind *Kind, parsed filter.Expression, depth int) (Filter, error) 
 		}
 		joined := Filter{Operator: operator}
 		var side filter.Expression = e
-		for { // a chain of the same operator leans to one side
+		for { // a chain of the same operator leans to the left
 			next, ok := side.(*filter.LogicalExpression)
 			if !ok || next.Operator != e.Operator {
 				break
 			}
-			left, err := translate(kind, next.Left, depth+1)
+			right, err := translate(kind, next.Right, depth+1)
 			if err != nil {
 				return Filter{}, err
 			}
-			joined.Of = append(joined.Of, left)
-			side = next.Right
+			joined.Of = append(joined.Of, right)
+			side = next.Left
 		}
-		right, err := translate(kind, side, depth+1)
-		joined.Of = append(joined.Of, right)
+		left, err := translate(kind, side, depth+1)
+		joined.Of = append(joined.Of, left)
+		slices.Reverse(joined.Of)
 		return joined, err
 	case *filter.NotExpression:
 		of, err := translate(kind, e.Expression, depth+1)

@@ -45,7 +45,7 @@ func (a Attribute) appendLDIF(b []byte) []byte {
 const maxLine = 76
 
 // appendLine appends an attrval-spec or the like: in base64 unless the value is a SAFE-STRING that does not end with
-// a space.
+// a space, and has no control characters. A tab it might begin with, but OpenLDAP's tools take one there for a space.
 func appendLine(b []byte, name, value string) []byte {
 	line := name + ": " + value
 	if !isSafeString(value) {
@@ -59,6 +59,6 @@ func appendLine(b []byte, name, value string) []byte {
 }
 
 func isSafeString(s string) bool {
-	unsafe := func(r rune) bool { return r == 0 || r == '\n' || r == '\r' || r > 0x7f }
+	unsafe := func(r rune) bool { return r < ' ' || r > '~' }
 	return s == "" || !strings.ContainsRune(" :<", rune(s[0])) && s[len(s)-1] != ' ' && !strings.ContainsFunc(s, unsafe)
 }

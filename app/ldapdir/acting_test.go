@@ -380,9 +380,10 @@ func portOperations(d *ldapdir.Directory, name string) map[string]func(context.C
 
 // asService are the requests that an operation makes as the service whoever asks: to keep references and names whole.
 var asService = map[string][]string{
-	"Create": {"search " + ldapdirtest.Base},
-	"Rename": {"search " + ldapdirtest.Base},
-	"Delete": {"search " + ldapdirtest.Base},
+	"RemoveValue": {"search ", "search cn=Subschema", "search " + personDN("nguyen")},
+	"Create":      {"search " + ldapdirtest.Base},
+	"Rename":      {"search " + ldapdirtest.Base},
+	"Delete":      {"search " + ldapdirtest.Base},
 }
 
 // TestEveryOperationOfThePortIsDoneAsTheCaller watches what goes over the wire.

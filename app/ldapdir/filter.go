@@ -81,21 +81,29 @@ func (t translation) comparison(f directory.Filter) (string, error) {
 	if wrong != "" {
 		return "", uncomparable(f, wrong)
 	}
-	if !t.schema.holds(rules, value) { // slapd would take it for neither true nor false, and its negation too
-		return nothing, nil
-	}
-	needed, kind := rules.equality, "for equality"
+	needed, kind, part, order := rules.equality, "for equality", false, false
 	switch f.Operator {
 	case directory.Contains, directory.StartsWith, directory.EndsWith:
-		needed, kind = rules.substring, "for parts of values"
+		needed, kind, part = rules.substring, "for parts of values", true
 	case directory.GreaterOrEqual, directory.LessOrEqual:
-		needed, kind = rules.ordering, "for order"
+		needed, kind, order = rules.ordering, "for order", true
 	}
-	if known && needed == "" {
+	switch {
+	case known && needed == "":
 		return "", uncomparable(f, "is not possible: the directory server has no rule "+kind+" of "+attribute)
-	}
-	if !known && f.Operator != directory.Equal {
+	case !known && f.Operator != directory.Equal:
 		return "", uncomparable(f, "is not possible: the directory server does not show how it compares "+attribute)
+	case known:
+		holds, certain := t.schema.holds(rules, value, part)
+		if !certain {
+			return "", uncomparable(f, "is not possible: it is not certain which values the directory server takes for "+attribute)
+		}
+		if !holds && order {
+			return "", uncomparable(f, "is not possible: "+attribute+" can't hold such a value")
+		}
+		if !holds { // slapd would take it for neither true nor false, and its negation too
+			return nothing, nil
+		}
 	}
 	value = ldap.EscapeFilter(value)
 	switch f.Operator {

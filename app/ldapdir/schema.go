@@ -6,7 +6,9 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
+	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
 
 	"rollcall/app/directory"
@@ -26,12 +28,17 @@ type schema struct {
 
 // Object identifiers of syntaxes, RFC 4517 §3.3.
 const (
+	syntaxBits          = "1.3.6.1.4.1.1466.115.121.1.6"
+	syntaxBoolean       = "1.3.6.1.4.1.1466.115.121.1.7"
 	syntaxCountry       = "1.3.6.1.4.1.1466.115.121.1.11"
 	syntaxDN            = "1.3.6.1.4.1.1466.115.121.1.12"
 	syntaxText          = "1.3.6.1.4.1.1466.115.121.1.15"
+	syntaxTime          = "1.3.6.1.4.1.1466.115.121.1.24"
 	syntaxASCII         = "1.3.6.1.4.1.1466.115.121.1.26"
 	syntaxInteger       = "1.3.6.1.4.1.1466.115.121.1.27"
 	syntaxNumericString = "1.3.6.1.4.1.1466.115.121.1.36"
+	syntaxOctets        = "1.3.6.1.4.1.1466.115.121.1.40"
+	syntaxAddress       = "1.3.6.1.4.1.1466.115.121.1.41"
 	syntaxPrintable     = "1.3.6.1.4.1.1466.115.121.1.44"
 	syntaxTelephone     = "1.3.6.1.4.1.1466.115.121.1.50"
 	syntaxUUID          = "1.3.6.1.1.16.1" // RFC 4530
@@ -139,19 +146,32 @@ func (r rules) orderingRule() string {
 	return ""
 }
 
-// holds reports whether a value is one that an attribute with these rules can hold, as far as that is known. Of a DN
-// the types must be known as well.
-func (s *schema) holds(r rules, value string) bool {
-	if baseSyntax(r.syntax) != syntaxDN || len(s.types) == 0 {
-		return r.hold(value)
+// holds reports whether a value is one that an attribute with these rules can hold, or part of one. Of a DN the types
+// must be known as well. Where the syntax is not one that is known here, known is false.
+func (s *schema) holds(r rules, value string, part bool) (holds, known bool) {
+	is, known := values[baseSyntax(r.syntax)]
+	switch {
+	case !utf8.ValidString(value):
+		return false, known
+	case part && baseSyntax(r.syntax) == syntaxCountry:
+		return printable(value), true
+	case baseSyntax(r.syntax) == syntaxDN:
+		return s.holdsDN(value), true
+	case !known:
+		return false, false
 	}
+	return is(value), true
+}
+
+func (s *schema) holdsDN(value string) bool {
 	dn, err := ldap.ParseDN(value)
 	if err != nil {
 		return false
 	}
 	for _, rdn := range dn.RDNs {
 		for _, part := range rdn.Attributes {
-			if of, known := s.of(part.Type); !known || !of.hold(part.Value) {
+			of, known := s.of(part.Type)
+			if holds, _ := s.holds(of, part.Value, false); !known || !holds {
 				return false
 			}
 		}
@@ -159,24 +179,30 @@ func (s *schema) holds(r rules, value string) bool {
 	return true
 }
 
-// hold reports whether a value is one of the syntax's, as far as that is known.
-func (r rules) hold(value string) bool {
-	switch baseSyntax(r.syntax) {
-	case syntaxASCII:
-		return isASCII(value)
-	case syntaxPrintable, syntaxTelephone:
-		return !strings.ContainsFunc(value, notPrintable)
-	case syntaxCountry:
-		return len(value) == 2 && !strings.ContainsFunc(value, notPrintable)
-	case syntaxUUID:
-		return uuidShape.MatchString(value)
-	case syntaxInteger, syntaxNumericString:
-		return strings.Trim(value, "0123456789- ") == ""
-	}
-	return true
+// values tell what is a value of a syntax. Where a value is none, slapd takes a comparison with it, and its negation
+// too, for neither true nor false.
+var values = map[string]func(string) bool{
+	syntaxDN:        nil, // see holds
+	syntaxText:      anyText,
+	syntaxAddress:   anyText,
+	syntaxOctets:    func(string) bool { return true },
+	syntaxASCII:     func(value string) bool { return isASCII(value) && !strings.Contains(value, "\x00") }, // where slapd ends one
+	syntaxPrintable: printable, syntaxTelephone: printable,
+	syntaxCountry:       func(value string) bool { return len(value) == 2 && printable(value) },
+	syntaxUUID:          regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`).MatchString,
+	syntaxInteger:       regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`).MatchString,
+	syntaxNumericString: regexp.MustCompile(`^[0-9 ]+$`).MatchString,
+	syntaxBoolean:       func(value string) bool { return value == "TRUE" || value == "FALSE" },
+	syntaxBits:          regexp.MustCompile(`^'[01]*'B$`).MatchString,
+	syntaxTime: func(value string) bool {
+		_, err := ber.ParseGeneralizedTime([]byte(value))
+		return err == nil
+	},
 }
 
-var uuidShape = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+func anyText(value string) bool { return value != "" }
+
+func printable(value string) bool { return value != "" && !strings.ContainsFunc(value, notPrintable) }
 
 func notPrintable(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(`'()+,-./:=? `, r)

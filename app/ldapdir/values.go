@@ -123,8 +123,9 @@ func (d *Directory) mendMemberOf(ctx context.Context, group, attribute, member s
 			again.Add(attribute, []string{member})
 			again.Delete(attribute, []string{member})
 		}
-		_, err = d.modify(ctx, again)
-		if hasCode(err, ldap.LDAPResultNoSuchAttribute) || hasCode(err, ldap.LDAPResultAttributeOrValueExists) { // changed meanwhile
+		switch _, err = d.modify(ctx, again); {
+		case hasCode(err, ldap.LDAPResultNoSuchAttribute), hasCode(err, ldap.LDAPResultAttributeOrValueExists),
+			hasCode(err, ldap.LDAPResultConstraintViolation): // the group, or the member, has changed meanwhile
 			return nil
 		}
 		return d.writeFault(err, m)

@@ -1,8 +1,6 @@
 package rest
 
 import (
-	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"mime"
 	"net/http"
@@ -84,32 +82,39 @@ func csvFormat(kind *directory.Kind, query directory.Query) format {
 			names = append(names, field.Name)
 		}
 	}
-	line := func(b []byte, cells []string) []byte {
-		var buffer bytes.Buffer
-		writer := csv.NewWriter(&buffer)
-		writer.UseCRLF = true
-		_ = writer.Write(cells) // never fails, bytes.Buffer
-		writer.Flush()
-		return append(b, buffer.Bytes()...)
-	}
 	return format{
 		mediaType: typeCSV + "; charset=utf-8; header=present",
 		streamed:  true,
-		begin:     func(b []byte) []byte { return line(b, names) },
+		begin:     func(b []byte) []byte { return appendCSV(b, names) },
 		entry: func(b []byte, entry directory.Entry, _ bool) []byte {
 			cells := make([]string, len(places))
 			for i, place := range places {
 				cells[i] = spreadsheetSafe(strings.Join(entry.At(place), "\n"))
 			}
-			return line(b, cells)
+			return appendCSV(b, cells)
 		},
 		end: asItIs,
 	}
 }
 
+// appendCSV appends a line. Unlike encoding/csv it leaves carriage returns and line feeds in cells as they are, and
+// makes no empty line, which readers skip.
+func appendCSV(b []byte, cells []string) []byte {
+	for i, cell := range cells {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if strings.ContainsAny(cell, "\",\r\n") || strings.TrimSpace(cell) != cell || len(cells) == 1 && cell == "" {
+			cell = `"` + strings.ReplaceAll(cell, `"`, `""`) + `"`
+		}
+		b = append(b, cell...)
+	}
+	return append(b, '\r', '\n')
+}
+
 // spreadsheetSafe returns a cell that no spreadsheet takes for a formula: what begins like one gets an apostrophe.
 func spreadsheetSafe(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t\r\n", rune(cell[0])) {
+	if cell != "" && strings.ContainsRune("=+-@\t\r\n\x00", rune(cell[0])) {
 		return "'" + cell
 	}
 	return cell

@@ -31,9 +31,10 @@ const (
 
 // list answers with a page of entries, or in the formats that are streamed with all of them, unless there is a limit.
 func (e entries) list(w http.ResponseWriter, r *http.Request) error {
-	mediaType := accepted(r, typeJSON, typeNDJSON, typeCSV, typeLDIF)
+	offers := []string{typeJSON, typeNDJSON, typeCSV, typeLDIF}
+	mediaType := accepted(r, offers...)
 	if mediaType == "" {
-		return &directory.Error{Code: directory.NotAcceptable}
+		return &directory.Error{Code: directory.NotAcceptable, Detail: "Accept one of " + strings.Join(offers, ", ") + "."}
 	}
 	query, parameters, err := e.queryOf(r)
 	if err != nil {
@@ -49,7 +50,7 @@ func (e entries) list(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("X-Total-Count", strconv.Itoa(count))
 	}
 	w.Header().Add("Vary", "Accept")
-	if format.streamed && !parameters.Has(paramLimit) && r.Method != http.MethodHead {
+	if format.streamed && !parameters.Has(paramLimit) {
 		query.Limit = maxLimit
 		return e.stream(w, r, query, format)
 	}
@@ -69,8 +70,10 @@ func (e entries) list(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Link", "<"+next+`>; rel="next"`)
 	}
 	var body []byte
-	if query.After == nil || !format.streamed { // what follows a page of a stream begins like no document
+	if query.After == nil || !format.streamed {
 		body = format.begin(body)
+	} else { // what follows a page of a stream begins like no document
+		format.mediaType = strings.Replace(format.mediaType, "header=present", "header=absent", 1)
 	}
 	for i, entry := range page.Entries {
 		body = format.entry(body, entry, i == 0)
@@ -162,6 +165,18 @@ const piece = 64 << 10
 // before the first is there, and what fails later breaks the answer off, so that a short answer never looks like a
 // whole one.
 func (e entries) stream(w http.ResponseWriter, r *http.Request, query directory.Query, format format) error {
+	if !r.ProtoAtLeast(1, 1) { // the answer would end where the connection does, for whatever reason
+		return badQuery("A list without limit takes HTTP/1.1, to tell the end of the list from a failure. A proxy in between must speak it as well.")
+	}
+	if r.Method == http.MethodHead {
+		query.Limit = 1 // to find out whether it can be had
+		if _, err := e.Directory.Page(r.Context(), e.kind, query); err != nil {
+			return err
+		}
+		w.Header().Set("Content-Type", format.mediaType)
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
 	control := http.NewResponseController(w)
 	body := format.begin(make([]byte, 0, piece+piece/4))
 	sent := false
@@ -172,6 +187,7 @@ func (e entries) stream(w http.ResponseWriter, r *http.Request, query directory.
 		}
 		_ = control.SetWriteDeadline(time.Now().Add(e.WriteTimeout)) // not every writer has deadlines
 		if _, err := w.Write(body); err != nil {
+			exchangeOf(r).err = fmt.Errorf("the answer was not read: %w", err)
 			panic(http.ErrAbortHandler)
 		}
 		body = body[:0]
@@ -217,7 +233,7 @@ type readPage struct {
 }
 
 // ahead reads the pages of a query, one ahead of whoever receives them, until the context ends. Before each it finds
-// out again who is calling: a stream may last.
+// out again who is calling, a stream may last: whoever sees less than at its beginning would take it for whole.
 func (e entries) ahead(ctx context.Context, r *http.Request, query directory.Query) <-chan readPage {
 	pages := make(chan readPage)
 	go func() {
@@ -225,6 +241,9 @@ func (e entries) ahead(ctx context.Context, r *http.Request, query directory.Que
 		for {
 			var page directory.Page
 			caller, err := e.identified(ctx, r)
+			if err == nil {
+				err = seeTheSame(r.Context(), caller)
+			}
 			if err == nil {
 				page, err = e.Directory.Page(caller, e.kind, query)
 			}
@@ -240,4 +259,14 @@ func (e entries) ahead(ctx context.Context, r *http.Request, query directory.Que
 		}
 	}()
 	return pages
+}
+
+// seeTheSame returns an error where the caller of one context may see other entries than that of the other.
+func seeTheSame(one, other context.Context) error {
+	before, _ := directory.CallerFrom(one)
+	now, _ := directory.CallerFrom(other)
+	if slices.Equal(before.Roles, now.Roles) && (len(now.Roles) > 0 || directory.SameValues(before.Groups, now.Groups)) {
+		return nil
+	}
+	return &directory.Error{Code: directory.Forbidden, Detail: "What you may see has changed meanwhile. Begin again."}
 }

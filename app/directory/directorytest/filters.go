@@ -270,7 +270,8 @@ func (w *filterWorld) comparison(t *rapid.T, kind *directory.Kind) term {
 	case "null":
 		return term{text: text("eq", "null"), holds: func(e directory.Entry) bool { return !present(e) }}
 	}
-	value, quoted, meant, mayRefuse := "", "", "", false
+	var value, quoted, meant string
+	var mayRefuse bool
 	refers := field.Type == directory.Reference || field.Name == directory.FieldDN
 	switch {
 	case field.Type == directory.Boolean:
