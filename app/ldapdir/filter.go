@@ -192,6 +192,13 @@ func generalizedTime(moment time.Time) string {
 }
 
 func uncomparable(f directory.Filter, why string) error {
+	operator := string(f.Operator)
+	switch f.Operator { // each stands for two
+	case directory.GreaterOrEqual:
+		operator = "gt or ge"
+	case directory.LessOrEqual:
+		operator = "lt or le"
+	}
 	return &directory.Error{Code: directory.Invalid, Violations: []directory.Violation{
-		{Field: "filter", Message: fmt.Sprintf("%s %s %s", f.Field, f.Operator, why)}}}
+		{Field: "filter", Message: fmt.Sprintf("%s %s %s", f.Field, operator, why)}}}
 }
