@@ -1035,9 +1035,7 @@ func TestTheDirectoryIsSpokenToInTLS(t *testing.T) {
 	start(t, s, "serve").do("GET", "/readyz", nil, 200)
 	p := start(t, s.with(settings{"LDAP_CA_FILE": other.File}), "serve")
 	p.do("GET", "/readyz", nil, 503)
-	if !strings.Contains(p.stderr.text(), "ldap.ca_file") {
-		p.fatalf("the log does not say what to do")
-	}
+	p.eventually("the log says what to do", func() bool { return strings.Contains(p.stderr.text(), "ldap.ca_file") })
 	start(t, s.with(settings{"LDAP_CA_FILE": keyFile, "LDAP_CLIENT_KEY": clientCert}), "serve").ends(1, "ldap.ca_file", "ldap.client_certificate")
 }
 
