@@ -270,32 +270,6 @@ func (d *Directory) finishRenaming(ctx context.Context, m *mapping, name, newNam
 	return nil
 }
 
-// link is a place where an entry may refer to another.
-type link struct {
-	*mapping
-	dn, attribute string
-}
-
-// links returns the places where entries that refer to another may do so.
-func (d *Directory) links(referring []*ldap.Entry) []link {
-	var links []link
-	for _, found := range referring {
-		at, err := ldap.ParseDN(found.DN)
-		if err != nil {
-			continue
-		}
-		for _, m := range d.mappings {
-			if !m.container.AncestorOfFold(at) {
-				continue
-			}
-			for _, t := range m.references {
-				links = append(links, link{m, found.DN, t})
-			}
-		}
-	}
-	return links
-}
-
 // linkAhead puts the new DN beside the old one, but for attributes where the server refuses DNs that nobody has, as
 // slapo-memberof(5) may. It returns where it did, also with an error.
 func (d *Directory) linkAhead(ctx context.Context, r renaming) ([]link, error) {

@@ -202,6 +202,23 @@ func (d *Directory) referring(ctx context.Context, dn string) ([]*ldap.Entry, er
 
 // unlink removes a DN from entries that refer to it.
 func (d *Directory) unlink(ctx context.Context, referring []*ldap.Entry, dn string) error {
+	for _, l := range d.links(referring) {
+		if err := d.removeValue(ctx, l.mapping, l.dn, l.attribute, dn, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+			return d.writeFault(err, l.mapping)
+		}
+	}
+	return nil
+}
+
+// link is a place where an entry may refer to another.
+type link struct {
+	*mapping
+	dn, attribute string
+}
+
+// links returns the places where entries that refer to another may do so.
+func (d *Directory) links(referring []*ldap.Entry) []link {
+	var links []link
 	for _, found := range referring {
 		at, err := ldap.ParseDN(found.DN)
 		if err != nil {
@@ -212,13 +229,11 @@ func (d *Directory) unlink(ctx context.Context, referring []*ldap.Entry, dn stri
 				continue
 			}
 			for _, t := range m.references {
-				if err := d.removeValue(ctx, m, found.DN, t, dn, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
-					return d.writeFault(err, m)
-				}
+				links = append(links, link{m, found.DN, t})
 			}
 		}
 	}
-	return nil
+	return links
 }
 
 // locate returns the DN of the entry with a name. Where the name alone says it, that there is such an entry is left
