@@ -478,7 +478,7 @@ func TestANewKeyIsGoodAtItsFirstToken(t *testing.T) {
 		synctest.Wait() // go-oidc gives those who come at once the keys that it has just read
 		h.publish(jwk("ec", key.Public()))
 		wantIdentity(t, i, sign(t, jwt.SigningMethodES256, key, map[string]any{"kid": "ec"}, h.claims(nil)))
-		synctest.Wait() // and then keeps them
+		synctest.Wait()                      // and then keeps them
 		wantInvalidToken(t, i, h.token(nil)) // the old one is gone
 	})
 }
