@@ -86,13 +86,21 @@ func (g *Guarded) Count(ctx context.Context, kind *Kind, filter Filter) (int, er
 }
 
 // joinedOnly returns the query for those of the groups that the caller is in. Their members are not for it to see,
-// nor to find groups by.
+// nor to find groups by; and a reference that is no DN would tell whether there is such an entry.
 func joinedOnly(caller Caller, kind *Kind, query Query) (Query, error) {
 	if hidden := query.mentions(FieldMembers); hidden != nil {
 		return Query{}, &Error{Code: Forbidden, Violations: hidden}
 	}
 	if query.Sources {
 		return Query{}, &Error{Code: Forbidden, Detail: "Entries in the directory's own terms are for those who may read all of them."}
+	}
+	if _, err := query.Filter.resolved(func(one Filter) (Filter, error) {
+		if f, _ := kind.Field(one.Field); f.Type == Reference && one.Operator == Equal && !strings.Contains(one.Value, "=") {
+			return one, &Error{Code: Forbidden, Detail: "Name references by their DNs."}
+		}
+		return one, nil
+	}); err != nil {
+		return Query{}, err
 	}
 	among := Filter{Operator: Or}
 	for _, dn := range caller.Groups {
@@ -313,14 +321,15 @@ func (g *Guarded) ChangePassword(ctx context.Context, kind *Kind, name string, c
 	return g.next.ChangePassword(ctx, kind, name, change)
 }
 
-// Rename gives an entry that the caller may change another name.
+// Rename gives an entry that the caller may change another name. Nobody but an admin renames admins: while references
+// are taken along, another entry of the new name would be in their groups.
 func (g *Guarded) Rename(ctx context.Context, kind *Kind, name, newName string, condition Condition) (Entry, error) {
 	_, extents, err := allowed(ctx, ActionRename, kind)
 	if err == nil {
 		err = g.mayName(ctx, kind, extents[0])
 	}
 	if err == nil {
-		err = g.mayTouch(ctx, ActionRename, kind, name, kind.Key)
+		err = g.mayTouch(ctx, ActionRename, kind, name)
 	}
 	if err != nil && !Is(err, NotFound) {
 		return Entry{}, err

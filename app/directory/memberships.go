@@ -176,7 +176,18 @@ func (m *Memberships) Update(ctx context.Context, kind *Kind, name string, condi
 	if err != nil {
 		return Entry{}, takenBack(left, err)
 	}
-	entry, err = m.Directory.Update(ctx, kind, name, condition, p.again(change))
+	entry, err = m.Directory.Update(ctx, kind, name, condition, func(current Entry) (Patch, error) {
+		if condition.OneOf != nil && PlanFrom(ctx) == nil { // groups have no tag: nobody else may have changed others
+			all, _, err := m.memberOfs(ctx, current)
+			if err != nil {
+				return Patch{}, err
+			}
+			if len(m.without(all, p.wanted)) > 0 || len(m.without(p.wanted, all)) > 0 {
+				return Patch{}, &Error{Code: Stale, Detail: "The entry's memberships have changed since you read it."}
+			}
+		}
+		return p.again(change)(current)
+	})
 	switch {
 	case err == nil:
 		return entry.showing(p.wanted), nil
@@ -367,8 +378,14 @@ func (m *Memberships) takeBack(ctx context.Context, entry Entry, steps []step) (
 		if s.again || s.leaves && gone {
 			continue
 		}
-		if err := m.step(ctx, current.DN(), step{group: s.group, leaves: !s.leaves}); err != nil && !Is(err, NotFound) {
-			left = append(left, quote(s.group.Name()))
+		dns := []string{current.DN()}
+		if !s.leaves && !m.sameDN(current.DN(), entry.DN()) { // it joined by that, whoever has it now
+			dns = append(dns, entry.DN())
+		}
+		for _, dn := range dns {
+			if err := m.step(ctx, dn, step{group: s.group, leaves: !s.leaves}); err != nil && !Is(err, NotFound) {
+				left = append(left, quote(s.group.Name()))
+			}
 		}
 	}
 	return left

@@ -156,9 +156,13 @@ func (p *Protected) Delete(ctx context.Context, kind *Kind, name string, conditi
 	if err := condition.Check(entry); err != nil {
 		return err
 	}
+	removing := AsService(ctx)
+	if PlanFrom(ctx) != nil {
+		removing = WithPlan(removing, &Plan{}) // the deletion's own has it
+	}
 	var left []Entry
 	for _, group := range groups {
-		if err = p.RemoveValue(AsService(ctx), group.Kind, group.Name(), FieldMembers, entry.DN(), Condition{}); err != nil {
+		if err = p.RemoveValue(removing, group.Kind, group.Name(), FieldMembers, entry.DN(), Condition{}); err != nil {
 			break
 		}
 		left = append(left, group)

@@ -72,8 +72,8 @@ type Directory struct {
 	schema   atomic.Pointer[schema]
 	// stored are the attribute types, in lower case, that the server is known to have stored.
 	stored sync.Map
-	// taking are the DNs, folded, that entries are being renamed to.
-	taking sync.Map
+	// claimed are the DNs, folded, that entries are being given.
+	claimed sync.Map
 	// held are the searches that are open between pages.
 	held shelf
 	// sorts are places for searches that the server sorts, held ones included.

@@ -2,14 +2,17 @@ package ldapdir
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-ldap/ldap/v3"
 
 	"rollcall/app/directory"
 )
+
+// followTimeout is how long references may take to follow, or to be taken back.
+const followTimeout = time.Minute
 
 // Rename implements [directory.Directory] by one ModifyDN (RFC 4511 §4.9), or by a Modify where the name is no part of
 // the DN. What refers to the entry refers to both DNs meanwhile, where the server lets it, so that a stop loses nothing.
@@ -107,11 +110,11 @@ func (d *Directory) free(ctx context.Context, m *mapping, dn, name string) error
 // move renames an entry and takes along what refers to it: before, so that a stop loses no reference, and after, so
 // that none is left. What somebody adds or removes in between counts.
 func (d *Directory) move(ctx context.Context, server *features, found *ldap.Entry, current directory.Entry, r renaming) (directory.Entry, error) {
-	target := foldedDN(r.to)
-	if _, taken := d.taking.LoadOrStore(target, true); taken { // which references are whose could not be told
-		return directory.Entry{}, ldap.NewError(ldap.LDAPResultAssertionFailed, errors.New("another entry is being given this name"))
+	release, err := d.claim(ctx, r.to)
+	if err != nil {
+		return directory.Entry{}, err
 	}
-	defer d.taking.Delete(target)
+	defer release()
 	request := ldap.NewModifyDNRequest(r.from, r.rdn, true, "")
 	if server.assertion && current.Version.CSN != "" {
 		assertion, err := unchanged(r.from, current.Version.CSN)
@@ -122,9 +125,12 @@ func (d *Directory) move(ctx context.Context, server *features, found *ldap.Entr
 	}
 	moves := !SameDN(r.from, r.to) // else it is only spelled differently
 	if moves {
-		free, err := d.sweep(ctx, r.to)
-		if err == nil && !free {
+		there, err := d.exists(ctx, r.to)
+		if err == nil && there {
 			err = &directory.Error{Code: directory.AlreadyExists}
+		}
+		if err == nil {
+			_, err = d.sweep(ctx, r.to)
 		}
 		if err != nil {
 			return directory.Entry{}, err
@@ -133,34 +139,35 @@ func (d *Directory) move(ctx context.Context, server *features, found *ldap.Entr
 	if directory.PlanFrom(ctx) != nil {
 		return current, d.planMove(ctx, r, request)
 	}
-	lasting := directory.AsService(context.WithoutCancel(ctx)) // what is begun is ended
+	lasting, cancel := context.WithTimeout(directory.AsService(context.WithoutCancel(ctx)), followTimeout) // what is begun is ended
+	defer cancel()
 	var ahead []link
-	var err error
 	if moves && server.assertion {
-		ahead, err = d.linkAhead(directory.AsService(ctx), r)
+		if ahead, err = d.linkAhead(directory.AsService(ctx), r); err != nil {
+			return directory.Entry{}, d.unlinkAhead(lasting, r, ahead, err)
+		}
 	}
-	if err == nil {
-		err = d.writeFault(d.rename(ctx, request), r.mapping)
-	}
-	if err != nil {
-		return directory.Entry{}, d.unlinkAhead(lasting, r, ahead, err)
+	if err := d.rename(ctx, request); err != nil {
+		return directory.Entry{}, d.unmoved(lasting, r, current, ahead, d.writeFault(err, r.mapping))
 	}
 	return d.follow(ctx, lasting, r, found, ahead)
+}
+
+// unmoved takes back what linkAhead did, unless the entry may have got the DN all the same, and returns why it has not.
+func (d *Directory) unmoved(ctx context.Context, r renaming, current directory.Entry, ahead []link, fault error) error {
+	if directory.Is(fault, directory.OutcomeUnknown) {
+		other, err := d.findOne(ctx, r.mapping, r.search(r.to, ldap.ScopeBaseObject, "(objectClass=*)", r.request), r.to)
+		if err != nil || d.decode(r.mapping, other).ID() == current.ID() {
+			return fault
+		}
+	}
+	return d.unlinkAhead(ctx, r, ahead, fault)
 }
 
 // planMove notes a ModifyDN, and what has to become of the references: they go before and come after it, which has the
 // same effect whether the server sees to them or not. An only value can't go, and is replaced after.
 func (d *Directory) planMove(ctx context.Context, r renaming, request *ldap.ModifyDNRequest) error {
 	service := directory.AsService(ctx)
-	if !SameDN(r.from, r.to) {
-		_, err := d.search(service, r.search(r.to, ldap.ScopeBaseObject, "(objectClass=*)", []string{"1.1"}))
-		if err == nil {
-			return &directory.Error{Code: directory.AlreadyExists}
-		}
-		if !hasCode(err, ldap.LDAPResultNoSuchObject) {
-			return d.fault(err, r.mapping)
-		}
-	}
 	found, err := d.referring(service, r.from)
 	if err != nil {
 		return err
@@ -250,9 +257,8 @@ func (d *Directory) finishRenaming(ctx context.Context, m *mapping, name, newNam
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	_, err = d.search(ctx, m.search(back.to, ldap.ScopeBaseObject, "(objectClass=*)", []string{"1.1"}))
-	if !hasCode(err, ldap.LDAPResultNoSuchObject) {
-		return d.fault(err, m)
+	if there, err := d.exists(ctx, back.to); err != nil || there {
+		return err
 	}
 	groups := m.memberOf(renamed)
 	for _, l := range d.links(found) {
@@ -304,11 +310,8 @@ func (d *Directory) linkAhead(ctx context.Context, r renaming) ([]link, error) {
 	return ahead, nil
 }
 
-// unlinkAhead takes back what linkAhead did where an error has kept the entry from getting the DN, and returns the error.
+// unlinkAhead takes back what linkAhead did, or may have done, and returns why.
 func (d *Directory) unlinkAhead(ctx context.Context, r renaming, ahead []link, fault error) error {
-	if directory.Is(fault, directory.OutcomeUnknown) {
-		return fault
-	}
 	for _, l := range ahead {
 		if err := d.removeValue(ctx, l.mapping, l.dn, l.attribute, r.to, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
 			return &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was not renamed, but some groups or hosts may refer to the new name already.", Cause: err}

@@ -343,6 +343,43 @@ func TestARenamingOfNobodyGivesNothingAway(t *testing.T) {
 	}
 }
 
+// TestANameThatIsTakenCostsNobodyAnything: whoever has the name is in none of the other's groups for a moment.
+func TestANameThatIsTakenCostsNobodyAnything(t *testing.T) {
+	for _, r := range referrings {
+		t.Run("with "+r.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCrew(t, ldapdirtest.Start(t, slapd.Options{Config: r.conf}), r, "")
+			c.l.add(0, c.user("mallory"), "sn", "x")
+			var writes []string
+			c.proxy.onRequest(func(_ *link, m message) int {
+				if operation := operations[m.op]; operation != "search" {
+					writes = append(writes, operation)
+				}
+				return everything
+			})
+			_, err := c.rename(c.d, ldapdirtest.Users, "old", "mallory")
+			wantRefused(t, "rename", err, directory.AlreadyExists, "")
+			if writes != nil {
+				t.Errorf("there are writes: %v", writes)
+			}
+		})
+	}
+}
+
+// TestADryRunKnowsATakenNameWithoutTheServersVerdict: where nothing refers to whoever has it, too.
+func TestADryRunKnowsATakenNameWithoutTheServersVerdict(t *testing.T) {
+	server := ldapdirtest.Start(t, slapd.Options{})
+	c := newCrew(t, server, referrings[0], "")
+	c.l.add(0, c.user("mallory"), "sn", "x")
+	options := ldapdirtest.Options(server)
+	options.NoOp = false
+	d := ldapdirtest.Open(t, options)
+	_, err := d.Create(directory.WithPlan(t.Context(), &directory.Plan{}), ldapdirtest.Users, directory.Patch{Set: map[string][]string{"cn": {"mallory"}, "uid": {"m"}, "sn": {"x"}}})
+	wantRefused(t, "create", err, directory.AlreadyExists, "")
+	_, err = d.Rename(directory.WithPlan(t.Context(), &directory.Plan{}), ldapdirtest.Users, "old", "mallory", directory.Condition{})
+	wantRefused(t, "rename", err, directory.AlreadyExists, "")
+}
+
 // TestARenamingCosts a number of requests, on our own server.
 func TestARenamingCosts(t *testing.T) {
 	server := ldapdirtest.Start(t, slapd.Options{})
@@ -351,9 +388,9 @@ func TestARenamingCosts(t *testing.T) {
 	for _, renaming := range []struct {
 		name, cost string
 	}{
-		{"lonely", "search search search modify DN search search"},
+		{"lonely", "search search search search modify DN search search"},
 		// A group refuses the new name ahead, and no other is tried; the host takes it.
-		{"old", "search search search modify modify modify DN search modify modify search"},
+		{"old", "search search search search modify modify modify DN search modify modify search"},
 	} {
 		var requests []string
 		c.proxy.onRequest(func(_ *link, m message) int {

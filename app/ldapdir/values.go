@@ -79,7 +79,7 @@ func (d *Directory) RemoveValue(ctx context.Context, kind *directory.Kind, name,
 		return nil
 	default:
 		return &directory.Error{Code: directory.OutcomeUnknown, Cause: err,
-			Detail: "The value was removed, but the member's own entry may not show it. Repeat the request."}
+			Detail: "The value was removed, but the member's own entry may still show it. Repeat the request."}
 	}
 }
 
@@ -169,13 +169,35 @@ func (d *Directory) sweep(ctx context.Context, dn string) (free bool, err error)
 		return false, err
 	}
 	if len(found) > 0 {
-		_, err := d.search(ctx, ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
-			"(objectClass=*)", []string{"1.1"}, nil))
-		if !hasCode(err, ldap.LDAPResultNoSuchObject) {
-			return false, d.fault(err, nil)
+		if there, err := d.exists(ctx, dn); err != nil || there {
+			return false, err
 		}
 	}
 	return true, d.unlink(ctx, found, dn)
+}
+
+// exists reports whether there is an entry with a DN, whoever may see it.
+func (d *Directory) exists(ctx context.Context, dn string) (bool, error) {
+	_, err := d.search(directory.AsService(ctx), ldap.NewSearchRequest(dn, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
+		"(objectClass=*)", []string{"1.1"}, nil))
+	if hasCode(err, ldap.LDAPResultNoSuchObject) {
+		return false, nil
+	}
+	return err == nil, d.fault(err, nil)
+}
+
+// claim has nobody else here make or rename an entry to a DN until it is released: whose references are whose could not
+// be told otherwise.
+func (d *Directory) claim(ctx context.Context, dn string) (release func(), err error) {
+	target := foldedDN(dn)
+	for attempt := 0; ; attempt++ {
+		if _, taken := d.claimed.LoadOrStore(target, true); !taken {
+			return func() { d.claimed.Delete(target) }, nil
+		}
+		if !backoff(ctx, attempt) {
+			return nil, &directory.Error{Code: directory.Timeout, Cause: context.Cause(ctx)}
+		}
+	}
 }
 
 // referring returns the entries that refer to a DN, with the attributes that do.

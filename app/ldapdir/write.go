@@ -44,12 +44,21 @@ func (d *Directory) Create(ctx context.Context, kind *directory.Kind, patch dire
 	if server.passwordPolicy && password != "" {
 		add.Controls = append(add.Controls, ldap.NewControlBeheraPasswordPolicy())
 	}
-	free, err := d.sweep(ctx, add.DN)
+	release, err := d.claim(ctx, add.DN)
 	if err != nil {
 		return directory.Entry{}, err
 	}
-	if !free {
-		return directory.Entry{}, &directory.Error{Code: directory.AlreadyExists}
+	defer release()
+	free, err := d.sweep(ctx, add.DN)
+	if err == nil && free && directory.PlanFrom(ctx) != nil { // else the server says so
+		there, failed := d.exists(ctx, add.DN)
+		free, err = !there, failed
+	}
+	if err == nil && !free {
+		err = &directory.Error{Code: directory.AlreadyExists}
+	}
+	if err != nil {
+		return directory.Entry{}, err
 	}
 	err = d.add(ctx, add)
 	if hasCode(err, ldap.LDAPResultOther) && !isASCII(patch.Set[m.Kind.Fields[m.naming].Name][0]) { // back-mdb: the DN, normalized, makes too long a key

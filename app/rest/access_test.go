@@ -89,7 +89,7 @@ var access = []struct {
 
 	{"POST", "/users/{name}/rename", "own", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
 	{"POST", "/users/{name}/rename", "another", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
-	{"POST", "/users/{name}/rename", "an admin", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
+	{"POST", "/users/{name}/rename", "an admin", object{"cn": "NEW"}, login, no, no, no, ok, mustChange},
 	{"POST", "/users/{name}/rename", "protected", object{"cn": "NEW"}, login, no, no, no, protected, mustChange},
 
 	{"PUT", "/users/{name}/password", "own", object{"currentPassword": "own password", "newPassword": "a new password"}, login, ok, ok, ok, ok, ok},

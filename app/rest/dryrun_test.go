@@ -39,6 +39,7 @@ var dryRuns = []struct {
 	{"a host leaves its groups", "PUT", "/hosts/web1", object{"memberOfs": []string{}}, nil},
 	{"a user joins a group by JSON Patch", "PATCH", "/users/bob", `[{"op":"add","path":"/memberOfs/-","value":"groups/devs"}]`, jsonPatch},
 	{"a user with memberships is deleted", "DELETE", "/users/alice", nil, nil},
+	{"an admin is deleted", "DELETE", "/users/minjun", nil, nil},
 	{"a group is deleted", "DELETE", "/groups/devs", nil, nil},
 	{"a user who owns hosts is renamed", "POST", "/users/bob/rename", object{"cn": "rob"}, nil},
 	{"a user gets a name that LDIF must encode", "POST", "/users/alice/rename", object{"cn": `<O'Brien, "Jr" +y=z#;\ ü`}, nil},
@@ -67,6 +68,9 @@ func TestTheLDIFOfADryRunHasTheEffectOfTheRequest(t *testing.T) {
 		t.Run(row.what, func(t *testing.T) {
 			t.Parallel()
 			byLDIF, byRequest := newAPI(t), newAPI(t)
+			for _, a := range []*api{byLDIF, byRequest} { // so that there is an admin who may go
+				a.do("PUT", "/groups/admins/members/users/minjun", nil).want(204)
+			}
 			ldif := byLDIF.do(row.method, row.path+"?dryRun=true", row.body, append([]string{"Accept", "text/ldif"}, row.headers...)...)
 			ldif.want(200)
 			ldapmodify(t, byLDIF.slapd, string(ldif.Body))

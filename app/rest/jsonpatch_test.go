@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -556,4 +557,22 @@ func FuzzJSONPatch(f *testing.F) {
 			x.fail("neither done nor refused")
 		}
 	})
+}
+
+// TestAFilterIsNoProbeOfWhatIsThere, for those who see only the groups that they are in.
+func TestAFilterIsNoProbeOfWhatIsThere(t *testing.T) {
+	a := newAPI(t)
+	a.do("PATCH", "/users/alice", object{"userPassword": "alice's password"}).want(200)
+	alice := a.as("alice", "alice's password")
+	for _, count := range []string{"", "&count=true"} {
+		for _, reference := range []string{"users/bob", "users/nobody", "hosts/web1", "groups/none"} {
+			alice.do("GET", "/groups?filter="+url.QueryEscape(`not (memberOfs eq "`+reference+`")`)+count, nil).refused(directory.Forbidden)
+		}
+		for _, name := range []string{"bob", "nobody"} {
+			x := alice.do("GET", "/groups?filter="+url.QueryEscape(`memberOfs eq "cn=`+name+`,ou=people,`+ldapdirtest.Base+`"`)+count, nil).want(200)
+			if strings.TrimSpace(string(x.Body)) != "[\n]" {
+				x.fail("there is a group")
+			}
+		}
+	}
 }
