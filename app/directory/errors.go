@@ -43,7 +43,7 @@ func Catalogue() []*Code {
 // What a caller did, or asked for.
 var (
 	BadRequest = newCode(400, "bad-request", "The request could not be understood",
-		"Send a well-formed HTTP request with one JSON object as its body.")
+		"Mend the path, the query, the headers or the body; the detail says what is wrong.")
 	CredentialsRequired = newCode(401, "credentials-required", "Log in first",
 		"Send a token, from POST /login, or a user name and a password by HTTP Basic.")
 	InvalidCredentials = newCode(401, "invalid-credentials", "The user name or the password is wrong",
@@ -65,7 +65,7 @@ var (
 	MethodNotAllowed = newCode(405, "method-not-allowed", "This address does not take that method",
 		"Use one of the methods in the Allow header.")
 	NotAcceptable = newCode(406, "not-acceptable", "No such representation",
-		"Accept application/json.")
+		"Accept what the detail names, or application/json.")
 	RequestTimeout = newCode(408, "request-timeout", "The request took too long to arrive",
 		"Send it again, faster. server.read_timeout is the limit.")
 	AlreadyExists = newCode(409, "already-exists", "The name is taken",

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"rollcall/app/directory"
 )
 
@@ -76,6 +78,9 @@ type bulk struct {
 	// unread is why no more lines could be read.
 	unread error
 
+	// due is when the line that is being read must be there.
+	due time.Time
+
 	// stopped tells that no more lines are begun.
 	stopped atomic.Bool
 	// gone is why nobody is calling any more.
@@ -119,8 +124,11 @@ func (e entries) applyLines(w http.ResponseWriter, r *http.Request, apply func(c
 	if _, err := contentType(w, r, typeNDJSON); err != nil {
 		return err
 	}
-	if r.Header.Get("If-Match") != "" || r.Header.Get("If-None-Match") != "" {
-		return &directory.Error{Code: directory.BadRequest, Detail: "If-Match and If-None-Match are for requests about a single entry."}
+	if err := unconditional(r); err != nil {
+		return err
+	}
+	if err := showsItsEnd(r); err != nil {
+		return err
 	}
 	if parameters := r.URL.Query(); parameters.Has(paramOnError) {
 		onError := parameters.Get(paramOnError)
@@ -182,10 +190,10 @@ func (b *bulk) read(lines chan<- *line) {
 	}
 }
 
-// readBody reads from the body. The client has so long for each piece; the server's deadline is for all of it.
+// readBody reads from the body. The client has so long for each line; the server's deadline is for all of them.
 func (b *bulk) readBody(p []byte) (int, error) {
 	if b.ReadTimeout > 0 {
-		_ = b.control.SetReadDeadline(time.Now().Add(b.ReadTimeout)) // not every reader has deadlines
+		_ = b.control.SetReadDeadline(b.due) // not every reader has deadlines
 	}
 	if b.stopped.Load() {
 		return 0, context.Canceled
@@ -202,6 +210,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // readLine returns the next line. What is too long it reads away.
 func (b *bulk) readLine(reader *bufio.Reader) ([]byte, error) {
+	b.due = time.Now().Add(b.ReadTimeout)
 	var text []byte
 	var tooLarge error
 	for {
@@ -352,16 +361,12 @@ func (b *bulk) answer(w http.ResponseWriter, lines <-chan *line) {
 		if broken != nil {
 			return
 		}
-		_ = b.control.SetWriteDeadline(time.Now().Add(b.WriteTimeout))
-		if _, broken = w.Write(body); broken == nil {
-			broken = b.control.Flush()
-		}
-		_ = b.control.SetWriteDeadline(time.Time{})
-		if broken != nil {
+		if broken = sendPiece(b.control, w, body, b.WriteTimeout, true); broken != nil {
 			b.halt()
 		}
 		body = body[:0]
 	}
+	_ = b.control.SetWriteDeadline(time.Time{})
 	w.Header().Set("Content-Type", b.format.mediaType)
 	body = b.format.begin(body)
 	for {
@@ -377,6 +382,9 @@ func (b *bulk) answer(w http.ResponseWriter, lines <-chan *line) {
 		}
 		<-l.done
 		exchangeOf(b.r).lines++
+		if l.err != nil && refusal(l.err).Code.Status >= http.StatusInternalServerError {
+			b.Log.WithFields(logrus.Fields{"request_id": exchangeOf(b.r).id, "line": l.number, "error": l.err.Error()}).Error("line")
+		}
 		if b.format.sources {
 			body = b.appendChanges(body, l)
 		} else {
@@ -394,6 +402,7 @@ func (b *bulk) answer(w http.ResponseWriter, lines <-chan *line) {
 		panic(http.ErrAbortHandler)
 	}
 	_ = b.control.SetReadDeadline(time.Now().Add(lingering))
+	_ = b.control.SetWriteDeadline(time.Now().Add(b.WriteTimeout)) // for what is left to be written
 }
 
 // result is the answer to a line.

@@ -186,10 +186,13 @@ func (c *conversation) end() {
 }
 
 // overHTTP2 returns the API at another address, where it speaks HTTP/2.
-func (a *api) overHTTP2(t *testing.T) *api {
+func (a *api) overHTTP2(t *testing.T, change ...func(*http.Server)) *api {
 	t.Helper()
 	server := httptest.NewUnstartedServer(a.server.Config.Handler)
 	server.EnableHTTP2 = true
+	for _, f := range change {
+		f(server.Config)
+	}
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	other, c := *a, *a.Client
@@ -579,8 +582,8 @@ func verifyNothingIsLeft(t *testing.T, before goleak.Option) {
 	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
-// TestAClientThatSendsNothingIsToldSo: what it sent before is answered.
-func TestAClientThatSendsNothingIsToldSo(t *testing.T) {
+// TestAClientThatSendsNoWholeLineIsToldSo: what it sent before is answered.
+func TestAClientThatSendsNoWholeLineIsToldSo(t *testing.T) {
 	overBoth(t, func(t *testing.T, connect func(*testing.T, *api) *api) {
 		for _, lines := range []int{0, 1} {
 			a := connect(t, newAPI(t, func(s *settings) { s.rest.ReadTimeout = 200 * time.Millisecond }))
@@ -589,7 +592,12 @@ func TestAClientThatSendsNothingIsToldSo(t *testing.T) {
 				c.send(object{"cn": "new", "sn": "x"})
 				c.next("1: 201")
 			}
-			go func() { _, _ = io.WriteString(c.lines, `{"cn":"half of `) }()
+			go func() {
+				_, err := io.WriteString(c.lines, `{"cn":"half of `)
+				for ; err == nil && lines > 0; time.Sleep(20 * time.Millisecond) { // a byte now and then is no line
+					_, err = io.WriteString(c.lines, "x")
+				}
+			}()
 			var last struct{ Error client.Problem }
 			text, err := c.read()
 			if err != nil || json.Unmarshal(text, &last) != nil || last.Error.Code != directory.RequestTimeout.Name {
@@ -851,6 +859,43 @@ func TestAPanicFailsItsLineOnly(t *testing.T) {
 	x.outcomes("1: 201", "2: 500 internal", "3: 201")
 	if strings.Contains(string(x.Body), "secret") || !strings.Contains(a.log.text(), "the-secret-cause") {
 		x.fail("the cause is not in the log, or in the answer")
+	}
+}
+
+// failingAt is a directory that can't be reached for one entry.
+type failingAt struct{ directory.Directory }
+
+// Create fails.
+func (f failingAt) Create(ctx context.Context, kind *directory.Kind, patch directory.Patch) (directory.Entry, error) {
+	if patch.Set[kind.Key][0] == "lost" {
+		return directory.Entry{}, &directory.Error{Code: directory.Unavailable, Cause: errors.New("the-cause")}
+	}
+	return f.Directory.Create(ctx, kind, patch)
+}
+
+// TestTheLogSaysWhyALineFailed where it is not the caller who can mend it.
+func TestTheLogSaysWhyALineFailed(t *testing.T) {
+	a := newTarget(t, func(s *settings) {
+		s.between = func(d directory.Directory) directory.Directory { return failingAt{d} }
+	})
+	const secret = "correct horse battery"
+	a.secrets.add(secret)
+	x := a.do("POST", "/users", ndjsonOf(object{"cn": "n1", "sn": "x", "userPassword": secret}, object{"cn": "n2", "userPassword": secret},
+		object{"cn": "lost", "sn": "x", "userPassword": secret}), asLines...)
+	x.outcomes("1: 201", "2: 422 invalid sn", "3: 503 directory-unavailable")
+	var got []string
+	for text := range strings.Lines(a.log.text()) {
+		var o object
+		if err := json.Unmarshal([]byte(text), &o); err != nil {
+			t.Fatal(err)
+		}
+		if o["msg"] == "line" {
+			got = append(got, fmt.Sprint(o["level"], o["request_id"], o["line"], o["error"]))
+		}
+	}
+	want := []string{fmt.Sprint("error", x.Header.Get("X-Request-Id"), 3, "directory-unavailable: the-cause")}
+	if !slices.Equal(got, want) || strings.Contains(string(x.Body), "the-cause") {
+		x.fail("the log has %q, want %q, and the answer none of it", got, want)
 	}
 }
 

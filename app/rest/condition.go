@@ -44,6 +44,14 @@ func conditionOf(r *http.Request) (directory.Condition, error) {
 	return condition, nil
 }
 
+// unconditional refuses the conditions of a request that takes none.
+func unconditional(r *http.Request) error {
+	if r.Header.Values("If-Match") == nil && r.Header.Values("If-None-Match") == nil {
+		return nil
+	}
+	return &directory.Error{Code: directory.BadRequest, Detail: "This request takes neither If-Match nor If-None-Match."}
+}
+
 // ifNoneMatchAny reads the If-None-Match of a write: * is the only one that makes sense there.
 func ifNoneMatchAny(r *http.Request) (bool, error) {
 	lines := r.Header.Values("If-None-Match")

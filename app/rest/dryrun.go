@@ -35,7 +35,7 @@ func (a *api) planned(next handler) handler {
 		}
 		mediaType := accepted(r, typeJSON, typeLDIF)
 		if mediaType == "" {
-			return &directory.Error{Code: directory.NotAcceptable}
+			return &directory.Error{Code: directory.NotAcceptable, Detail: "Accept " + typeJSON + " or " + typeLDIF + "."}
 		}
 		made := &directory.Plan{}
 		unseen := &unseenAnswer{header: w.Header(), status: http.StatusOK}

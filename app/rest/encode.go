@@ -2,7 +2,6 @@ package rest
 
 import (
 	"encoding/json"
-	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -97,19 +96,10 @@ func answerAs(w http.ResponseWriter, status int, mediaType string, body []byte) 
 // acceptsJSON returns not-acceptable where Accept (RFC 9110 §12.5.1) rules JSON out.
 func acceptsJSON(r *http.Request) error {
 	accept := strings.Join(r.Header.Values("Accept"), ",")
-	if accept == "" || accept == "*/*" || accept == typeJSON {
+	if accept == "" || accept == "*/*" || accept == typeJSON || accepted(r, typeJSON) != "" {
 		return nil
 	}
-	for part := range strings.SplitSeq(accept, ",") {
-		name, parameters, err := mime.ParseMediaType(part)
-		if err != nil || name != typeJSON && name != "application/*" && name != "*/*" {
-			continue
-		}
-		if quality, err := strconv.ParseFloat(parameters["q"], 64); err != nil || quality > 0 {
-			return nil
-		}
-	}
-	return &directory.Error{Code: directory.NotAcceptable}
+	return &directory.Error{Code: directory.NotAcceptable, Detail: "Accept " + typeJSON + "."}
 }
 
 // url returns the address of a path of the API as the client reaches it. Trusted proxies say how that is.

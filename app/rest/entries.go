@@ -50,6 +50,12 @@ func (e entries) get(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (e entries) create(w http.ResponseWriter, r *http.Request) error {
+	if r.Header.Values("If-Match") != nil {
+		return &directory.Error{Code: directory.BadRequest, Detail: "If-Match is for entries that are there already."}
+	}
+	if _, err := ifNoneMatchAny(r); err != nil { // which holds without it
+		return err
+	}
 	patch, err := e.patchFrom(w, r, e.kind, typeJSON, typeNDJSON) // of which only the first gets here
 	if err != nil {
 		return err
@@ -223,6 +229,10 @@ func (e entries) memberOf(r *http.Request) (group, member string, condition dire
 	kind := mux.Vars(r)["kind"]
 	if !slices.ContainsFunc(e.Kinds, func(k *directory.Kind) bool { return k.Name == kind }) {
 		err = &directory.Error{Code: directory.NoSuchRoute}
+		return
+	}
+	if r.Header.Values("If-None-Match") != nil {
+		err = &directory.Error{Code: directory.BadRequest, Detail: "If-None-Match is not for members: to add one that is there already changes nothing."}
 		return
 	}
 	condition, err = conditionOf(r)

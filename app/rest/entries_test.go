@@ -170,6 +170,12 @@ func TestConditions(t *testing.T) {
 	a.do("PATCH", "/users/alice", object{"title": "Fourth"}, "If-Match", "*").want(200)
 	a.do("PATCH", "/users/nobody", object{"title": "x"}, "If-Match", "*").refused(directory.NotFound)
 	a.do("PATCH", "/users/alice", object{"title": "x"}, "If-None-Match", "*").refused(directory.BadRequest)
+	a.do("POST", "/users", object{"cn": "new", "sn": "x"}, "If-Match", "*").refused(directory.BadRequest)
+	a.do("POST", "/users", object{"cn": "new", "sn": "x"}, "If-None-Match", first).refused(directory.BadRequest)
+	a.do("POST", "/users", object{"cn": "new", "sn": "x"}, "If-None-Match", "*").want(201)
+	for _, header := range []string{"If-Match", "If-None-Match"} {
+		a.do("PUT", "/users/new/password", object{"newPassword": "correct horse battery"}, header, "*").refused(directory.BadRequest)
+	}
 	a.do("PUT", "/users/nobody", object{"sn": "x"}, "If-None-Match", "*", "If-Match", "*").refused(directory.Stale)
 
 	read := a.do("GET", "/users/alice", nil).want(200)

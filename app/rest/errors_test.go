@@ -55,6 +55,7 @@ func TestEveryAnswerThatIsNoSuccessIsAProblem(t *testing.T) {
 		{"BREW", "/users/alice", nil, nil, directory.MethodNotAllowed},
 		{"GET", "/users/alice", nil, []string{"Accept", "text/csv"}, directory.NotAcceptable},
 		{"GET", "/users/alice", nil, []string{"Accept", "application/json;q=0"}, directory.NotAcceptable},
+		{"GET", "/users/alice", nil, []string{"Accept", "application/json;q=0, */*"}, directory.NotAcceptable},
 		{"POST", "/users", object{"cn": strings.Repeat("x", 1000)}, nil, directory.BodyTooLarge},
 		{"POST", "/users", "cn=x", []string{"Content-Type", "application/x-www-form-urlencoded"}, directory.UnsupportedMediaType},
 		{"POST", "/users", "{}", []string{"Content-Type", ""}, directory.UnsupportedMediaType},

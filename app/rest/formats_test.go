@@ -357,19 +357,19 @@ func TestAnEmptyListIsOneInEveryFormat(t *testing.T) {
 // TestHTTP10HasNoStreams: there the end of the connection is the end of the answer, whatever the reason.
 func TestHTTP10HasNoStreams(t *testing.T) {
 	a := newAPI(t)
-	for query, status := range map[string]string{"": " 400 ", "?limit=10": " 200 "} {
+	for request, status := range map[string]string{"GET /users": " 400 ", "GET /users?limit=10": " 200 ", "POST /users": " 400 "} {
 		conn, err := net.Dial("tcp", a.server.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "GET /users%s HTTP/1.0\r\nAuthorization: Basic YWRtaW46YWRtaW4=\r\nAccept: text/csv\r\n\r\n", query)
+		fmt.Fprintf(conn, "%s HTTP/1.0\r\nAuthorization: Basic YWRtaW46YWRtaW4=\r\nAccept: text/csv, application/x-ndjson;q=0.1\r\nContent-Type: application/x-ndjson\r\n\r\n", request)
 		var answer bytes.Buffer
 		if _, err := answer.ReadFrom(conn); err != nil {
 			t.Fatal(err)
 		}
 		if first, _, _ := strings.Cut(answer.String(), "\n"); !strings.Contains(first, status) {
-			t.Errorf("GET /users%s by HTTP/1.0: %s", query, answer.String())
+			t.Errorf("%s by HTTP/1.0: %s", request, answer.String())
 		}
 	}
 }

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -42,8 +43,10 @@ func (e entries) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	format := formatOf(mediaType, e.kind, query)
 	query.Sources = format.sources
+	ctx, cancel := context.WithTimeout(r.Context(), e.RequestTimeout) // streams have none but to count
+	defer cancel()
 	if parameters.Get(paramCount) == directory.True && query.After == nil {
-		count, err := e.Directory.Count(r.Context(), e.kind, query.Filter)
+		count, err := e.Directory.Count(ctx, e.kind, query.Filter)
 		if err != nil {
 			return err
 		}
@@ -54,8 +57,6 @@ func (e entries) list(w http.ResponseWriter, r *http.Request) error {
 		query.Limit = maxLimit
 		return e.stream(w, r, query, format)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), e.RequestTimeout)
-	defer cancel()
 	page, err := e.Directory.Page(ctx, e.kind, query)
 	if err != nil {
 		return err
@@ -165,8 +166,8 @@ const piece = 64 << 10
 // before the first is there, and what fails later breaks the answer off, so that a short answer never looks like a
 // whole one.
 func (e entries) stream(w http.ResponseWriter, r *http.Request, query directory.Query, format format) error {
-	if !r.ProtoAtLeast(1, 1) { // the answer would end where the connection does, for whatever reason
-		return badQuery("A list without limit takes HTTP/1.1, to tell the end of the list from a failure. A proxy in between must speak it as well.")
+	if err := showsItsEnd(r); err != nil {
+		return err
 	}
 	if r.Method == http.MethodHead {
 		query.Limit = 1 // to find out whether it can be had
@@ -178,15 +179,16 @@ func (e entries) stream(w http.ResponseWriter, r *http.Request, query directory.
 		return nil
 	}
 	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Time{})
+	defer func() { _ = control.SetWriteDeadline(time.Now().Add(e.WriteTimeout)) }() // for what is left to be written
 	body := format.begin(make([]byte, 0, piece+piece/4))
 	sent := false
-	send := func() {
+	send := func(flush bool) {
 		if !sent {
 			w.Header().Set("Content-Type", format.mediaType)
 			sent = true
 		}
-		_ = control.SetWriteDeadline(time.Now().Add(e.WriteTimeout)) // not every writer has deadlines
-		if _, err := w.Write(body); err != nil {
+		if err := sendPiece(control, w, body, e.WriteTimeout, flush); err != nil {
 			exchangeOf(r).err = fmt.Errorf("the answer was not read: %w", err)
 			panic(http.ErrAbortHandler)
 		}
@@ -209,21 +211,40 @@ func (e entries) stream(w http.ResponseWriter, r *http.Request, query directory.
 			if format.failure != nil {
 				body = format.failure(body, e.problemOf(r, page.err))
 			}
-			send()
-			_ = control.Flush()
+			send(true)
 			panic(http.ErrAbortHandler)
 		}
 		for _, entry := range page.Entries {
 			body = format.entry(body, entry, first)
 			first = false
 			if len(body) >= piece {
-				send()
+				send(false)
 			}
 		}
 	}
 	body = format.end(body)
-	send()
+	send(false)
 	return nil
+}
+
+// showsItsEnd returns an error where the answer would end as the connection does, for whatever reason.
+func showsItsEnd(r *http.Request) error {
+	if r.ProtoAtLeast(1, 1) {
+		return nil
+	}
+	return badQuery("What has no length takes HTTP/1.1, to tell its end from a failure. A proxy in between must speak it as well.")
+}
+
+// sendPiece writes a piece of an answer, and sends what is buffered where that is wanted. The client has so long for
+// it, and between pieces there is no deadline: in HTTP/2 one that passes ends the stream, written to or not.
+func sendPiece(control *http.ResponseController, w io.Writer, body []byte, timeout time.Duration, flush bool) error {
+	_ = control.SetWriteDeadline(time.Now().Add(timeout)) // not every writer has deadlines
+	_, err := w.Write(body)
+	if err == nil && flush {
+		err = control.Flush()
+	}
+	_ = control.SetWriteDeadline(time.Time{})
+	return err
 }
 
 // readPage is a page, or why there is none.

@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
@@ -463,6 +464,31 @@ func TestASearchThatTakesTooLongIsEnded(t *testing.T) {
 			break
 		} else if time.Now().After(deadline) {
 			x.fail("the directory server is still at work")
+		}
+	}
+}
+
+// countedInTime is a directory that demands a deadline to count.
+type countedInTime struct {
+	directory.Directory
+	t *testing.T
+}
+
+// Count demands a deadline.
+func (c countedInTime) Count(ctx context.Context, kind *directory.Kind, filter directory.Filter) (int, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		c.t.Error("there is no deadline to count")
+	}
+	return c.Directory.Count(ctx, kind, filter)
+}
+
+func TestCountingHasTheDeadlineOfARequest(t *testing.T) {
+	a := newAPI(t, func(s *settings) {
+		s.between = func(d directory.Directory) directory.Directory { return countedInTime{d, t} }
+	})
+	for _, format := range []string{"application/json", asNDJSON} {
+		if x := a.do("GET", "/hosts?count=true", nil, "Accept", format).want(200); x.Header.Get("X-Total-Count") == "" {
+			x.fail("nothing was counted")
 		}
 	}
 }

@@ -24,6 +24,9 @@ func (e entries) putPassword(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := unconditional(r); err != nil {
+		return err
+	}
 	patch, err := e.patchFrom(w, r, passwordForm, typeJSON)
 	if err != nil {
 		return err

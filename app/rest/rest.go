@@ -37,11 +37,11 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 	// CORSOrigins are the origins whose pages may use the API, each as a browser names it.
 	CORSOrigins []string
-	// RequestTimeout is how long a request may take, but for a list, whose every step has its own time.
+	// RequestTimeout is how long a request may take, but for a stream or a bulk request, whose every step has its own time.
 	RequestTimeout time.Duration
-	// ReadTimeout is how long a client may take to send the next piece of a bulk request; for ever where it is 0.
+	// ReadTimeout is how long a client may take to send the next line of a bulk request; for ever where it is 0.
 	ReadTimeout time.Duration
-	// WriteTimeout is how long a client may take to read one piece of a list.
+	// WriteTimeout is how long a client may take to read one piece of a stream or of a bulk request's answer.
 	WriteTimeout time.Duration
 	// MaxBodyBytes is the largest request body and, of a bulk request, the largest line.
 	MaxBodyBytes int64

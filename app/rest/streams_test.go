@@ -232,3 +232,20 @@ func TestReadersThatStallAreCutOff(t *testing.T) {
 		}
 	})
 }
+
+// TestAStreamWaitsForItsPagesLongerThanForItsReader: in HTTP/2 a deadline that passes ends a stream that nobody writes to.
+func TestAStreamWaitsForItsPagesLongerThanForItsReader(t *testing.T) {
+	const writeTimeout = 500 * time.Millisecond
+	short := &shortPages{limit: 200, before: func(number int) {
+		if number == 1 || number == 3 {
+			time.Sleep(2 * writeTimeout)
+		}
+	}}
+	a := newHostileAPI(t, 700, func(s *settings) {
+		s.rest.WriteTimeout = writeTimeout
+		s.between = func(d directory.Directory) directory.Directory { short.Directory = d; return short }
+	}).overHTTP2(t, func(server *http.Server) { server.WriteTimeout = writeTimeout })
+	if x := a.do("GET", "/users", nil, "Accept", asNDJSON).want(200); len(x.Body) < 200_000 {
+		x.fail("not all is there")
+	}
+}
