@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,7 +149,7 @@ func TestThePagesOfAnExportAreOneDocument(t *testing.T) {
 		for _, format := range []string{"application/x-ndjson", "text/csv", "text/ldif"} {
 			var pages []byte
 			export := client.Export{
-				Client: p.as("admin", "admin"), Path: "/" + kind, Accept: format, PageSize: 3,
+				Client: p.as("admin", "admin"), Path: "/" + kind, Accept: format, Query: url.Values{"limit": {"3"}},
 				Page: func(page []byte, _ int) error {
 					pages = append(pages, page...)
 					return nil
@@ -294,8 +295,7 @@ func TestAnExportGoesOnWhenAKilledServerComesBackButNeverEndsShort(t *testing.T)
 			want := p.shell("export", "--all").ends(0).stdout.text()
 			got, pages := "", 0
 			export := client.Export{
-				Client: p.as("admin", "admin"), Path: "/users", Accept: "application/x-ndjson", PageSize: 7, RetryFor: patience,
-				Retrying: func(error, time.Duration) {},
+				Client: p.as("admin", "admin"), Path: "/users", Accept: "application/x-ndjson", Query: url.Values{"limit": {"7"}}, RetryFor: patience,
 				Page: func(page []byte, _ int) error {
 					if pages++; pages == 1 {
 						p.killed()

@@ -2,6 +2,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -95,7 +96,7 @@ func (c *connection) open(ctx context.Context) (*client.Client, error) {
 
 // client returns a client with what the flags and the environment say.
 func (c *connection) client() (*client.Client, error) {
-	opened := &client.Client{URL: firstOf(c.url, os.Getenv(envURL), defaultURL)}
+	opened := &client.Client{URL: cmp.Or(c.url, os.Getenv(envURL), defaultURL)}
 	address, err := url.Parse(opened.URL)
 	if err != nil || address.Scheme != "http" && address.Scheme != "https" || address.Host == "" || address.User != nil || address.RawQuery != "" {
 		return nil, fmt.Errorf("--url: give an address such as https://rollcall.example.org/api, and no more")
@@ -105,7 +106,7 @@ func (c *connection) client() (*client.Client, error) {
 			return nil, err
 		}
 	}
-	opened.Login = firstOf(c.login, os.Getenv(envLogin))
+	opened.Login = cmp.Or(c.login, os.Getenv(envLogin))
 	if opened.Login == "" {
 		if opened.Token = os.Getenv(envToken); opened.Token == "" {
 			return nil, fmt.Errorf("who are you? Give --login and --password-file, or set $%s and $%s, or $%s", envLogin, envPassword, envToken)
@@ -148,14 +149,6 @@ func explained(address string, err error) error {
 	default:
 		return fmt.Errorf("%w\nIs the server running, and --url right?", err)
 	}
-}
-
-func firstOf(texts ...string) string {
-	i := slices.IndexFunc(texts, func(text string) bool { return text != "" })
-	if i < 0 {
-		return ""
-	}
-	return texts[i]
 }
 
 // untilInterrupted returns a context that ends with the first Ctrl-C. The second ends the program.

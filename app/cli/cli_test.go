@@ -301,6 +301,12 @@ func TestLinesThatWereThereWhenSentAgainAreToldApart(t *testing.T) {
 			words:   []string{"Away (503); trying again", "4 lines: 3 created, 0 replaced, 0 refused, 1 there when sent again"},
 			failed:  lines[1] + "\n",
 		},
+		"go on after an upload that stalled": {
+			answers: []string{`{"line":1,"status":201}{"error":{"title":"Too slow","status":408,"code":"request-timeout"}}`, `{"line":1,` + there + `{"line":2,"status":201}{"line":3,"status":201}`},
+			sent:    []string{lines[0], lines[1]},
+			words:   []string{"Too slow (408); trying again", "4 lines: 3 created, 0 replaced, 0 refused, 1 there when sent again"},
+			failed:  lines[1] + "\n",
+		},
 		"go on where the first refusal ends it": {
 			flags: []string{"--stop-on-error"},
 			answers: []string{
@@ -522,6 +528,21 @@ func TestAnExportIsAWholeFileOrNone(t *testing.T) {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+func TestAnExportThatCanNotPutItsFileInPlaceLeavesNoneBehind(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "users")
+	server := rollcall(t, func(w http.ResponseWriter, _ *http.Request) {
+		if err := os.Mkdir(name, 0o700); err != nil {
+			t.Error(err)
+		}
+		_, _ = io.WriteString(w, "{}\n")
+	})
+	_, said, status := run(t, server.URL, "export", "-o", name)
+	says(t, said, status, 1, "rename ", "not finished: ")
+	if left, err := os.ReadDir(filepath.Dir(name)); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 

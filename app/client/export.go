@@ -21,17 +21,15 @@ type Export struct {
 	Path string
 	// Accept is the media type.
 	Accept string
-	// Query are the parameters of the list, such as filter.
+	// Query are the parameters of the list, such as filter. Pages are as large as they may be unless it has a limit.
 	Query url.Values
-	// PageSize is how many entries are on a page, as many as may be when 0.
-	PageSize int
 	// Count has the entries counted first.
 	Count bool
 	// RetryFor is how long to try again for a page before giving up.
 	RetryFor time.Duration
 	// Page is called for each page, and with how many entries there are in all; 0 where that is not known.
 	Page func(page []byte, total int) error
-	// Retrying is called before each wait.
+	// Retrying is called before each wait, unless it is nil.
 	Retrying func(err error, wait time.Duration)
 }
 
@@ -41,9 +39,8 @@ func (e *Export) Run(ctx context.Context) error {
 	if query == nil {
 		query = url.Values{}
 	}
-	query.Set("limit", strconv.Itoa(maxPage))
-	if e.PageSize > 0 {
-		query.Set("limit", strconv.Itoa(e.PageSize))
+	if !query.Has("limit") {
+		query.Set("limit", strconv.Itoa(maxPage))
 	}
 	if e.Count {
 		query.Set("count", "true")

@@ -155,7 +155,7 @@ type Import struct {
 	RetryFor time.Duration
 	// Result is called for each line, in order.
 	Result func(Line, Result)
-	// Retrying is called before each wait.
+	// Retrying is called before each wait, unless it is nil.
 	Retrying func(err error, wait time.Duration)
 
 	refused bool
@@ -296,7 +296,9 @@ func (r *retry) wait(ctx context.Context, err error) error {
 	case !temporary(err) || time.Now().After(r.deadline):
 		return err
 	}
-	r.tell(err, r.next)
+	if r.tell != nil {
+		r.tell(err, r.next)
+	}
 	select {
 	case <-time.After(r.next):
 	case <-ctx.Done():
@@ -309,8 +311,9 @@ func (r *retry) wait(ctx context.Context, err error) error {
 // errSilent ends a request that nobody answers.
 var errSilent = fmt.Errorf("the server has said nothing for %v", silence)
 
-// passing are the statuses of what passes. Too many logins fail where others try to guess a password.
-var passing = []int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
+// passing are the statuses of what passes. Too many logins fail where others try to guess a password; an upload stalls
+// where the way to the server does.
+var passing = []int{http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
 
 // temporary reports whether trying again may help.
 func temporary(err error) bool {

@@ -382,7 +382,7 @@ func portOperations(d *ldapdir.Directory, name string) map[string]func(context.C
 var asService = map[string][]string{
 	"RemoveValue": {"search ", "search cn=Subschema", "search " + personDN("nguyen")},
 	"Create":      {"search " + ldapdirtest.Base},
-	"Rename":      {"search " + ldapdirtest.Base},
+	"Rename":      {"search " + ldapdirtest.Base, "search " + personDN("newer")},
 	"Delete":      {"search " + ldapdirtest.Base},
 }
 

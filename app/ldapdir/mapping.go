@@ -84,6 +84,7 @@ var otherNames = map[string]string{
 
 const (
 	attrEntryCSN    = "entryCSN"
+	attrModified    = "modifyTimestamp"
 	attrObjectClass = "objectClass"
 )
 

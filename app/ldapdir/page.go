@@ -28,7 +28,7 @@ func (d *Directory) Page(ctx context.Context, kind *directory.Kind, query direct
 	}
 	for again := true; ; again = false {
 		w, found, err := d.pageFrom(ctx, listing, query)
-		if err == nil && (!again || w.inOrder(query.After, found)) {
+		if err == nil && (!again || w.inOrder(query.After, found) && w.endsSurely(found)) {
 			return d.pageOf(w, found, query), nil
 		}
 		w.close()
@@ -164,6 +164,9 @@ func (m *mapping) requestFor(query directory.Query) []string {
 		return m.request
 	}
 	attributes := []string{m.attributeOf(directory.FieldID).Type}
+	if query.Sort != nil {
+		attributes = append(attributes, attrEntryCSN, attrModified)
+	}
 	if query.Sources {
 		attributes = append(attributes, attrObjectClass)
 	}

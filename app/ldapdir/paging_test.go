@@ -90,8 +90,7 @@ func (w *pagedWorld) remove(t *rapid.T, name string) {
 }
 
 // change changes what a host is sorted by.
-func (w *pagedWorld) change(t *rapid.T, name string) {
-	values := w.draw(t)
+func (w *pagedWorld) change(t *rapid.T, name string, values map[string][]string) {
 	modify := ldap.NewModifyRequest(hostDN(name), nil)
 	for _, attribute := range []string{"l", "serialNumber"} {
 		values[attribute] = slices.DeleteFunc(slices.Clone(values[attribute]), func(v string) bool { return v == "" })
@@ -104,7 +103,8 @@ func (w *pagedWorld) change(t *rapid.T, name string) {
 // walked is one client's way through the pages of a list.
 type walked struct {
 	*pagedWorld
-	query directory.Query
+	query   directory.Query
+	replica int // the one that was asked last
 	// shown are the names on the pages so far, touched those that came, went or changed meanwhile, changed the last.
 	shown            []string
 	touched, changed map[string]bool
@@ -222,8 +222,10 @@ func startAlike(a, b []string) bool {
 }
 
 func (w *walked) ask(t *rapid.T) (directory.Page, error) {
-	replica := w.replicas[rapid.IntRange(0, len(w.replicas)-1).Draw(t, "replica")]
-	return replica.Page(context.Background(), ldapdirtest.Hosts, w.query)
+	if rapid.Bool().Draw(t, "another replica") {
+		w.replica = rapid.IntRange(0, len(w.replicas)-1).Draw(t, "replica")
+	}
+	return w.replicas[w.replica].Page(context.Background(), ldapdirtest.Hosts, w.query)
 }
 
 // carried is a place as a cursor carries it.
@@ -248,7 +250,7 @@ func (w *walked) mayBeLost(t *rapid.T, err error) {
 func (w *walked) meanwhile(t *rapid.T) {
 	for range rapid.IntRange(0, 3).Draw(t, "changes") {
 		doomed := []string{}
-		switch rapid.SampledFrom([]string{"create", "delete", "delete the last", "delete the page", "delete a hundred", "change", "change what is next", "elsewhere", "other"}).Draw(t, "meanwhile") {
+		switch rapid.SampledFrom([]string{"create", "delete", "delete the last", "delete the page", "delete a hundred", "change", "change what is next", "move what is next", "elsewhere", "other"}).Draw(t, "meanwhile") {
 		case "create":
 			for range rapid.IntRange(1, 5).Draw(t, "new") {
 				w.touched[w.create(t)] = true
@@ -262,9 +264,16 @@ func (w *walked) meanwhile(t *rapid.T) {
 		case "delete a hundred":
 			doomed = w.shown[max(0, len(w.shown)-rapid.SampledFrom([]int{99, 100, 150}).Draw(t, "so many")):]
 		case "change":
-			w.change(t, w.any(t))
+			w.change(t, w.any(t), w.draw(t))
 		case "change what is next":
-			w.change(t, w.next(t))
+			for _, name := range w.next(t, 1) {
+				w.change(t, name, w.draw(t))
+			}
+		case "move what is next":
+			to := w.draw(t)
+			for _, name := range w.next(t, 3) {
+				w.change(t, name, to)
+			}
 		case "elsewhere":
 			w.toggle(t, "cn=elsewhere,ou=groups,"+ldapdirtest.Base, "device")
 		case "other":
@@ -278,22 +287,22 @@ func (w *walked) meanwhile(t *rapid.T) {
 }
 
 // change changes a host, if it is one.
-func (w *walked) change(t *rapid.T, name string) {
+func (w *walked) change(t *rapid.T, name string, values map[string][]string) {
 	if name != "" {
 		w.touched[name], w.changed[name] = true, true
-		w.pagedWorld.change(t, name)
+		w.pagedWorld.change(t, name, values)
 	}
 }
 
-// next returns a host near the end of the next page, "" where there is none.
-func (w *walked) next(t *rapid.T) string {
+// next returns at most n hosts, one after the other, from near the end of the next page on.
+func (w *walked) next(t *rapid.T, n int) []string {
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(w.hosts)), func(name string) bool { return slices.Contains(w.shown, name) })
 	slices.SortStableFunc(names, w.compare)
 	at := w.query.Limit - 1 + rapid.IntRange(-1, 1).Draw(t, "near")
 	if at < 0 || at >= len(names) {
-		return ""
+		return nil
 	}
-	return names[at]
+	return names[at:min(at+n, len(names))]
 }
 
 // toggle adds an entry that is no host, or removes it.
@@ -416,6 +425,33 @@ func TestAnEntryThatMovesAwayHidesNoOther(t *testing.T) {
 				}
 			})
 			if still := slices.DeleteFunc(names, func(name string) bool { return name == "d" }); !slices.Equal(still, []string{"a", "b", "c", "e", "f", "g"}) {
+				t.Errorf("shown %q", still)
+			}
+		})
+	}
+}
+
+// TestNeighboursThatMoveAwayHideNoOther: the search that is held sends them one after the other, as if in order.
+func TestNeighboursThatMoveAwayHideNoOther(t *testing.T) {
+	server := ldapdirtest.Start(t, slapd.Options{})
+	l := on(t, server)
+	for _, name := range []string{"a", "b", "c", "d", "e", "f", "g"} {
+		l.add(0, hostDN(name), "cn", name, "l", "Rack "+name)
+	}
+	d, other := ldapdirtest.Open(t, ldapdirtest.Options(server)), ldapdirtest.Open(t, ldapdirtest.Options(server))
+	for next, replica := range map[string]*ldapdir.Directory{"by the same": d, "by another": other} {
+		t.Run(next, func(t *testing.T) {
+			l.modify(0, hostDN("d"), replacing("l", "Rack d"))
+			l.modify(0, hostDN("e"), replacing("l", "Rack e"))
+			query := directory.Query{Limit: 2, Sort: []directory.SortKey{{Field: "location"}}}
+			names := pagesOf(t, query, []*ldapdir.Directory{d, d, replica}, ldapdirtest.Hosts, func(page int) {
+				if page == 0 {
+					l.modify(0, hostDN("d"), replacing("l", "Rack w"))
+					l.modify(0, hostDN("e"), replacing("l", "Rack x"))
+				}
+			})
+			still := slices.DeleteFunc(names, func(name string) bool { return name == "d" || name == "e" })
+			if !slices.Equal(still, []string{"a", "b", "c", "f", "g"}) {
 				t.Errorf("shown %q", still)
 			}
 		})

@@ -3,6 +3,7 @@ package ldapdir_test
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -389,8 +390,8 @@ func TestARenamingCosts(t *testing.T) {
 		name, cost string
 	}{
 		{"lonely", "search search search search modify DN search search"},
-		// A group refuses the new name ahead, and no other is tried; the host takes it.
-		{"old", "search search search search modify modify modify DN search modify modify search"},
+		// A group refuses the new name ahead, and no other is tried; the host takes it. Then slapo-refint is the first or not.
+		{"old", "search search search search modify modify modify DN search modify modify( modify)? search"},
 	} {
 		var requests []string
 		c.proxy.onRequest(func(_ *link, m message) int {
@@ -400,7 +401,7 @@ func TestARenamingCosts(t *testing.T) {
 		if _, err := c.rename(c.d, ldapdirtest.Users, renaming.name, "x"+renaming.name); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(requests, " "); got != renaming.cost {
+		if got := strings.Join(requests, " "); !regexp.MustCompile("^" + renaming.cost + "$").MatchString(got) {
 			t.Errorf("%s: %s, want %s", renaming.name, got, renaming.cost)
 		}
 	}

@@ -2,6 +2,7 @@ package ldapdir
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"slices"
@@ -23,12 +24,18 @@ type walk struct {
 	conn      *conn // nil before the first page and after the last
 	sorting   bool  // it has a place among the searches that the server sorts
 	begun     bool
+	// since is before it began by whoever's clock, as entryCSN begins; held tells that it was begun for another page.
+	since string
+	held  bool
 	// rest are entries that were read and not asked for yet.
 	rest []*ldap.Entry
 
 	place string // what it is called while it is held
 	timer *time.Timer
 }
+
+// clockSkew is how far the server's clock may be behind.
+const clockSkew = time.Minute
 
 func (d *Directory) newWalk(l *listing) *walk {
 	w := &walk{listing: l, directory: d, search: *l.request, paging: ldap.NewControlPaging(d.options.PageSize)}
@@ -145,6 +152,18 @@ func (w *walk) inOrder(place *directory.Place, found []*ldap.Entry) bool {
 	return true
 }
 
+// endsSurely reports whether the last of some entries has not changed since the server sorted them: everything that did
+// not change either is before its place if it was sent before it, and else behind. By the place of one that has moved
+// on, with all that follow it on the page, those that it has passed would be missed.
+func (w *walk) endsSurely(found []*ldap.Entry) bool {
+	if !w.sorted() || !w.held || w.done() || len(found) == 0 {
+		return true
+	}
+	last := found[len(found)-1]
+	changed := cmp.Or(last.GetEqualFoldAttributeValue(attrEntryCSN), last.GetEqualFoldAttributeValue(attrModified))
+	return changed != "" && changed < w.since
+}
+
 // read asks the server for the next entries, at most size.
 func (w *walk) read(ctx context.Context, size int) error {
 	ctx, cancel := w.directory.pool.limit(ctx)
@@ -154,6 +173,9 @@ func (w *walk) read(ctx context.Context, size int) error {
 			return err
 		}
 		w.sorting = true
+	}
+	if !w.begun {
+		w.since = time.Now().Add(-clockSkew).UTC().Format("20060102150405.000000Z")
 	}
 	w.paging.PagingSize = uint32(min(size, int(w.directory.options.PageSize)))
 	nextPage := func(l *ldap.Conn) (*ldap.SearchResult, error) { return l.Search(&w.search) }
@@ -236,7 +258,7 @@ func (s *shelf) put(w *walk, patience time.Duration) string {
 		return ""
 	}
 	place := rand.Text()
-	w.place = place
+	w.place, w.held = place, true
 	w.timer = time.AfterFunc(patience, func() { s.drop(func(other *walk) bool { return other == w }) })
 	s.walks = append(s.walks, w)
 	full := len(s.walks) > s.most

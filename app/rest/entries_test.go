@@ -170,6 +170,7 @@ func TestConditions(t *testing.T) {
 	a.do("PATCH", "/users/alice", object{"title": "Fourth"}, "If-Match", "*").want(200)
 	a.do("PATCH", "/users/nobody", object{"title": "x"}, "If-Match", "*").refused(directory.NotFound)
 	a.do("PATCH", "/users/alice", object{"title": "x"}, "If-None-Match", "*").refused(directory.BadRequest)
+	a.do("PUT", "/groups/devs/members/users/bob", nil, "If-None-Match", "*").refused(directory.BadRequest)
 	a.do("POST", "/users", object{"cn": "new", "sn": "x"}, "If-Match", "*").refused(directory.BadRequest)
 	a.do("POST", "/users", object{"cn": "new", "sn": "x"}, "If-None-Match", first).refused(directory.BadRequest)
 	a.do("POST", "/users", object{"cn": "new", "sn": "x"}, "If-None-Match", "*").want(201)
