@@ -380,10 +380,9 @@ func portOperations(d *ldapdir.Directory, name string) map[string]func(context.C
 
 // asService are the requests that an operation makes as the service whoever asks: to keep references and names whole.
 var asService = map[string][]string{
-	"RemoveValue": {"search ", "search cn=Subschema", "search " + personDN("nguyen")},
-	"Create":      {"search " + ldapdirtest.Base},
-	"Rename":      {"search " + ldapdirtest.Base, "search " + personDN("newer")},
-	"Delete":      {"search " + ldapdirtest.Base},
+	"Create": {"search " + ldapdirtest.Base},
+	"Rename": {"search " + ldapdirtest.Base, "search " + personDN("newer")},
+	"Delete": {"search " + ldapdirtest.Base},
 }
 
 // TestEveryOperationOfThePortIsDoneAsTheCaller watches what goes over the wire.

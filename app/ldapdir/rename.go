@@ -313,7 +313,7 @@ func (d *Directory) linkAhead(ctx context.Context, r renaming) ([]link, error) {
 // unlinkAhead takes back what linkAhead did, or may have done, and returns why.
 func (d *Directory) unlinkAhead(ctx context.Context, r renaming, ahead []link, fault error) error {
 	for _, l := range ahead {
-		if err := d.removeValue(ctx, l.mapping, l.dn, l.attribute, r.to, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+		if _, err := d.removeValue(ctx, l.mapping, l.dn, l.attribute, r.to, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
 			return &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was not renamed, but some groups or hosts may refer to the new name already.", Cause: err}
 		}
 	}
@@ -352,7 +352,7 @@ func (d *Directory) unlinkRemoved(ctx context.Context, r renaming, before, after
 		if !slices.ContainsFunc(was, this) || slices.ContainsFunc(is, this) {
 			continue
 		}
-		if err := d.removeValue(ctx, l.mapping, l.dn, l.attribute, r.to, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+		if _, err := d.removeValue(ctx, l.mapping, l.dn, l.attribute, r.to, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
 			return d.writeFault(err, l.mapping)
 		}
 	}
@@ -369,7 +369,7 @@ func (d *Directory) replaceReference(ctx context.Context, l link, from, to strin
 	case hasCode(err, ldap.LDAPResultNoSuchAttribute):
 		return false, nil
 	case hasCode(err, ldap.LDAPResultAttributeOrValueExists):
-		return true, d.removeValue(ctx, l.mapping, l.dn, l.attribute, from, nil)
+		_, err = d.removeValue(ctx, l.mapping, l.dn, l.attribute, from, nil)
 	}
 	return true, err
 }

@@ -71,16 +71,11 @@ func (d *Directory) RemoveValue(ctx context.Context, kind *directory.Kind, name,
 	if err != nil {
 		return err
 	}
-	if err := d.removeValue(ctx, m, dn, attribute.Type, value, itsKind); err != nil || field != directory.FieldMembers {
-		return d.valueFault(err, m, name)
+	held, err := d.removeValue(ctx, m, dn, attribute.Type, value, itsKind)
+	if err == nil && !held && field == directory.FieldMembers {
+		err = d.mendMemberOf(ctx, dn, attribute.Type, value, false)
 	}
-	switch err := d.mendMemberOf(ctx, dn, attribute.Type, value, false); {
-	case err == nil, directory.Is(err, directory.NotFound): // the group has gone meanwhile
-		return nil
-	default:
-		return &directory.Error{Code: directory.OutcomeUnknown, Cause: err,
-			Detail: "The value was removed, but the member's own entry may still show it. Repeat the request."}
-	}
+	return d.valueFault(err, m, name)
 }
 
 // mendMemberOf has the server set a member's memberOf anew where it is not what it should be. slapo-memberof(5) writes
@@ -133,11 +128,11 @@ func (d *Directory) mendMemberOf(ctx context.Context, group, attribute, member s
 	return nil
 }
 
-// removeValue takes one value out of an entry's attribute; that it is not there is no error. Where it is the last
+// removeValue takes one value out of an entry's attribute, and reports whether it was there. Where it is the last
 // one that the object class allows to go, the placeholder comes in its place.
-func (d *Directory) removeValue(ctx context.Context, m *mapping, dn, attribute, value string, controls []ldap.Control) error {
+func (d *Directory) removeValue(ctx context.Context, m *mapping, dn, attribute, value string, controls []ldap.Control) (held bool, err error) {
 	if directory.PlanFrom(ctx) != nil {
-		return d.planRemoval(ctx, m, dn, attribute, value)
+		return true, d.planRemoval(ctx, m, dn, attribute, value)
 	}
 	for attempt := range maxAttempts {
 		remove := ldap.NewModifyRequest(dn, controls)
@@ -149,15 +144,15 @@ func (d *Directory) removeValue(ctx context.Context, m *mapping, dn, attribute, 
 		}
 		switch {
 		case hasCode(err, ldap.LDAPResultNoSuchAttribute), hasCode(err, ldap.LDAPResultInvalidAttributeSyntax):
-			return nil
+			return false, nil
 		case !hasCode(err, ldap.LDAPResultAttributeOrValueExists): // 20: the placeholder has come meanwhile
-			return err
+			return true, err
 		}
 		if !backoff(ctx, attempt) {
 			break
 		}
 	}
-	return &directory.Error{Code: directory.Busy}
+	return false, &directory.Error{Code: directory.Busy}
 }
 
 // sweep removes every reference to a DN that no entry has, so that a new entry of the name does not inherit. Where
@@ -225,7 +220,7 @@ func (d *Directory) referring(ctx context.Context, dn string) ([]*ldap.Entry, er
 // unlink removes a DN from entries that refer to it.
 func (d *Directory) unlink(ctx context.Context, referring []*ldap.Entry, dn string) error {
 	for _, l := range d.links(referring) {
-		if err := d.removeValue(ctx, l.mapping, l.dn, l.attribute, dn, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
+		if _, err := d.removeValue(ctx, l.mapping, l.dn, l.attribute, dn, nil); err != nil && !hasCode(err, ldap.LDAPResultNoSuchObject) {
 			return d.writeFault(err, l.mapping)
 		}
 	}
