@@ -67,13 +67,17 @@ func (e entries) create(w http.ResponseWriter, r *http.Request) error {
 	return e.answerCreated(w, r, entry)
 }
 
+// target returns what a request to change an entry as a whole names: the entry, and the state of it that is meant.
+func (e entries) target(r *http.Request) (name string, condition directory.Condition, err error) {
+	if name, err = variable(r, "name"); err == nil {
+		condition, err = e.conditionOf(r)
+	}
+	return name, condition, err
+}
+
 // put replaces the entry or, where there is none, creates it.
 func (e entries) put(w http.ResponseWriter, r *http.Request) error {
-	name, err := variable(r, "name")
-	if err != nil {
-		return err
-	}
-	condition, err := e.conditionOf(r)
+	name, condition, err := e.target(r)
 	if err != nil {
 		return err
 	}
@@ -135,11 +139,7 @@ func named(kind *directory.Kind, name string, patch directory.Patch) directory.P
 }
 
 func (e entries) patch(w http.ResponseWriter, r *http.Request) error {
-	name, err := variable(r, "name")
-	if err != nil {
-		return err
-	}
-	condition, err := e.conditionOf(r)
+	name, condition, err := e.target(r)
 	if err != nil {
 		return err
 	}
@@ -155,11 +155,7 @@ func (e entries) patch(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (e entries) delete(w http.ResponseWriter, r *http.Request) error {
-	name, err := variable(r, "name")
-	if err != nil {
-		return err
-	}
-	condition, err := e.conditionOf(r)
+	name, condition, err := e.target(r)
 	if err != nil {
 		return err
 	}

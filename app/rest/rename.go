@@ -8,11 +8,7 @@ import (
 
 // rename gives an entry another name, by which it is answered and found at Location.
 func (e entries) rename(w http.ResponseWriter, r *http.Request) error {
-	name, err := variable(r, "name")
-	if err != nil {
-		return err
-	}
-	condition, err := e.conditionOf(r)
+	name, condition, err := e.target(r)
 	if err != nil {
 		return err
 	}
