@@ -21,6 +21,9 @@ test-long: slapd cc ## Run the long tests as well, then every fuzz test for a mi
 bench: slapd ## Compare Rollcall with a bare LDAP client, and print the table
 	go test -count=1 -tags bench -timeout 30m -run '^TestBench' -v ./app/rest/
 
+verify: ## Check the committed OpenAPI document and the files in deploy/
+	@scripts/verify
+
 lint: bin/golangci-lint ## Check the format, the Go code and the scripts
 	@scripts/lint
 
@@ -40,4 +43,4 @@ bin/golangci-lint: tools/go.mod tools/go.sum
 	@echo "Building golangci-lint; the first time takes some minutes"
 	@go build -C tools -trimpath -buildvcs=false -o ../bin/ tool
 
-.PHONY: help run build test test-long bench lint fmt clean slapd cc
+.PHONY: help run build test test-long bench verify lint fmt clean slapd cc

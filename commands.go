@@ -14,6 +14,8 @@ import (
 
 	"rollcall/app/cli"
 	"rollcall/app/client"
+	"rollcall/app/directory"
+	"rollcall/app/rest"
 	"rollcall/config"
 	"rollcall/deploy/openldap"
 )
@@ -50,15 +52,24 @@ func command() *cobra.Command {
 			if err := c.Print(cmd.OutOrStdout()); err != nil || faults != nil {
 				return errors.Join(err, faults)
 			}
-			if c.Embedded.Enabled { // what the private server brings itself
-				c.LDAP.URL, c.LDAP.BaseDN = "ldap://127.0.0.1:389", cmp.Or(c.LDAP.BaseDN, openldap.DefaultSuffix)
-			}
-			d, _, err := openDirectory(c)
+			_, err := configuredKinds(c)
+			return err
+		},
+	}, &cobra.Command{
+		Use:   "openapi",
+		Short: "Print the API's OpenAPI document, with the fields that are configured, as JSON",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load()
 			if err != nil {
 				return err
 			}
-			d.Close()
-			return nil
+			kinds, err := configuredKinds(c)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(rest.Document(kinds, version, localURL(c.Server, c.Server.Listen)+c.Server.BasePath))
+			return err
 		},
 	}, &cobra.Command{
 		Use:   "version",
@@ -67,6 +78,20 @@ func command() *cobra.Command {
 		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version) },
 	}, healthcheck(load), cli.Import(), cli.Export())
 	return root
+}
+
+// configuredKinds returns the kinds that a configuration describes, and what is wrong with its directory. Nothing is
+// connected to.
+func configuredKinds(c *config.Config) ([]*directory.Kind, error) {
+	if c.Embedded.Enabled { // what the private server brings itself
+		c.LDAP.URL, c.LDAP.BaseDN = "ldap://127.0.0.1:389", cmp.Or(c.LDAP.BaseDN, openldap.DefaultSuffix)
+	}
+	d, kinds, err := openDirectory(c)
+	if err != nil {
+		return nil, err
+	}
+	d.Close()
+	return kinds, nil
 }
 
 func healthcheck(load func() (*config.Config, error)) *cobra.Command {

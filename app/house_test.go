@@ -14,16 +14,17 @@ import (
 
 // house says which room may import what: other rooms, modules, and of the standard library what is not everybody's.
 var house = map[string]string{
-	"main":                        "config, app/directory, app/ldapdir, app/rest, app/auth, app/cli, app/client, app/slapd, app/logs, deploy/openldap, cobra, logrus, net/http",
+	"main":                        "config, app/directory, app/ldapdir, app/rest, app/auth, app/cli, app/client, app/slapd, app/logs, app/telemetry, deploy/openldap, cobra, logrus, net/http",
 	"config":                      "viper, mapstructure, yaml",
 	"app/directory":               "filter-parser, x/crypto",
 	"app/ldapdir":                 "app/directory, go-ldap, asn1-ber, x/text",
-	"app/rest":                    "app/directory, app/auth, mux, logrus, kin-openapi, cors, compress, swgui, prometheus, otelhttp, otel, net/http",
+	"app/rest":                    "app/directory, app/auth, mux, logrus, kin-openapi, cors, compress, swgui, net/http",
 	"app/auth":                    "app/directory, jwt, go-oidc, x/time, net/http",
 	"app/cli":                     "app/directory, app/client, cobra, net/http",
 	"app/client":                  "app/directory, net/http",
 	"app/slapd":                   "deploy/openldap",
 	"app/logs":                    "app/directory, logrus",
+	"app/telemetry":               "app/directory, prometheus, otel, otelhttp, net/http",
 	"deploy/openldap":             "",
 	"app/directory/directorytest": "app/directory, go-cmp, rapid, testing",
 	"app/ldapdir/ldapdirtest":     "app/directory, app/ldapdir, app/slapd, deploy/openldap, go-ldap, testing",
@@ -32,11 +33,13 @@ var house = map[string]string{
 }
 
 // tests may import all rooms, what their own may, and this.
-const tests = "go-ldap, asn1-ber, logrus, go-cmp, rapid, goleak, porcupine, json-patch, net/http, testing"
+const tests = "go-ldap, asn1-ber, logrus, go-cmp, rapid, goleak, porcupine, json-patch, chromedp, cdproto, kin-openapi, yaml, net/http, testing"
 
 // modules are all that the house stands on.
 var modules = map[string]string{
 	"asn1-ber":      "github.com/go-asn1-ber/asn1-ber",
+	"cdproto":       "github.com/chromedp/cdproto",
+	"chromedp":      "github.com/chromedp/chromedp",
 	"cobra":         "github.com/spf13/cobra",
 	"compress":      "github.com/klauspost/compress",
 	"cors":          "github.com/rs/cors",

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -54,11 +55,14 @@ type Options struct {
 
 type api struct {
 	Options
+	// documents describe the API, as JSON and as YAML.
+	documents func() (asJSON, asYAML []byte)
 }
 
 // New returns the handler of the whole API.
 func New(o Options) http.Handler {
-	a := &api{o}
+	a := &api{Options: o}
+	a.documents = sync.OnceValues(a.describe)
 	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
 	router.NotFoundHandler = http.HandlerFunc(a.noSuchRoute)
 	for path, resource := range a.resources() {
@@ -82,6 +86,8 @@ func (a *api) resources() map[string]methods {
 		"/me":      {http.MethodGet: a.bounded(a.authenticated(a.me))},
 
 		"/docs/access":           {http.MethodGet: a.bounded(a.access)},
+		"/openapi.json":          {http.MethodGet: a.bounded(a.openapiJSON)},
+		"/openapi.yaml":          {http.MethodGet: a.bounded(a.openapiYAML)},
 		"/.well-known/jwks.json": {http.MethodGet: a.bounded(a.keys)},
 	}
 	for _, kind := range a.Kinds {
