@@ -82,8 +82,8 @@ var (
 		"Read the entry again, and make a patch for what you find. The detail names the operation that does not fit, counted from 0.")
 	Stale = newCode(412, "stale", "The entry is not in the state you named",
 		"Read it again, apply your change to what you find, and send it with the new ETag.")
-	CursorLost = newCode(410, "cursor-lost", "The place that the cursor names can't be found any more",
-		"Begin again without a cursor. Every entry that was near the place is gone; sort= keeps places through that.")
+	CursorLost = newCode(410, "cursor-lost", "The list can't go on from that cursor",
+		"Begin again without a cursor. Either every entry near the place is gone, through which sort= keeps places, or you may see other entries than before.")
 	PreconditionRequired = newCode(428, "precondition-required", "Say which state of the entry you mean to change",
 		"Send If-Match with the ETag that you read, or If-None-Match: * to create. server.require_if_match demands it.")
 	BodyTooLarge = newCode(413, "body-too-large", "The request body is too large",

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ed25519"
@@ -8,15 +9,19 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/url"
+	"slices"
+	"strings"
 
 	"rollcall/app/directory"
 )
 
-// cursor is what the next page of a list begins with: what was asked for, and the place.
+// cursor is what the next page of a list begins with: what was asked for, the place, and what its caller could see.
 type cursor struct {
 	Query string           `json:"q,omitempty"`
 	Place *directory.Place `json:"p"`
+	Sight string           `json:"s"`
 }
 
 // Cursors seals cursors, so that they are good on every replica with the same keys, and nowhere else to read or to
@@ -47,9 +52,9 @@ func NewCursors(keys ...ed25519.PrivateKey) (Cursors, error) {
 	return c, nil
 }
 
-// seal returns the cursor of a place in the answer to a query on a path.
-func (c Cursors) seal(path string, query url.Values, place *directory.Place) (string, error) {
-	content, err := json.Marshal(cursor{query.Encode(), place})
+// seal returns the cursor of a place in the answer to a query on a path, for whoever has the same sight.
+func (c Cursors) seal(path string, query url.Values, place *directory.Place, sight string) (string, error) {
+	content, err := json.Marshal(cursor{query.Encode(), place, sight})
 	if err != nil {
 		return "", err
 	}
@@ -58,7 +63,7 @@ func (c Cursors) seal(path string, query url.Values, place *directory.Place) (st
 }
 
 // open returns what a cursor of a path holds.
-func (c Cursors) open(path, text string) (url.Values, *directory.Place, error) {
+func (c Cursors) open(path, text, sight string) (url.Values, *directory.Place, error) {
 	bad := &directory.Error{Code: directory.BadRequest, Detail: "The cursor is not one that this address gave out. Begin again without one."}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil {
@@ -77,7 +82,26 @@ func (c Cursors) open(path, text string) (url.Values, *directory.Place, error) {
 		if err != nil {
 			return nil, nil, bad
 		}
+		if opened.Sight != sight {
+			return nil, nil, errSightChanged(directory.CursorLost)
+		}
 		return query, opened.Place, nil
 	}
 	return nil, nil, bad
+}
+
+// sightOf returns what decides which entries a context's caller sees: its roles or, without any, its groups.
+func sightOf(ctx context.Context) string {
+	caller, _ := directory.CallerFrom(ctx)
+	if len(caller.Roles) > 0 {
+		return fmt.Sprint(caller.Roles)
+	}
+	groups := sha256.Sum256([]byte(strings.Join(slices.Sorted(slices.Values(caller.Groups)), "\n")))
+	return base64.RawURLEncoding.EncodeToString(groups[:12])
+}
+
+// errSightChanged is that a list would go on with other entries than it began with: whoever gets it would take it for
+// whole.
+func errSightChanged(code *directory.Code) error {
+	return &directory.Error{Code: code, Detail: "What you may see has changed meanwhile. Begin again."}
 }

@@ -63,7 +63,7 @@ func (e entries) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	if page.Next != nil {
 		parameters.Del(paramCount)
-		sealed, err := e.Cursors.seal(e.kind.Name, parameters, page.Next)
+		sealed, err := e.Cursors.seal(e.kind.Name, parameters, page.Next, sightOf(ctx))
 		if err != nil {
 			return &directory.Error{Code: directory.Internal, Cause: err}
 		}
@@ -98,7 +98,7 @@ func (e entries) queryOf(r *http.Request) (directory.Query, url.Values, error) {
 		if len(parameters) > 1 {
 			return directory.Query{}, nil, badQuery("A cursor stands alone: it holds the other parameters.")
 		}
-		if parameters, place, err = e.Cursors.open(e.kind.Name, parameters.Get(paramCursor)); err != nil {
+		if parameters, place, err = e.Cursors.open(e.kind.Name, parameters.Get(paramCursor), sightOf(r.Context())); err != nil {
 			return directory.Query{}, nil, err
 		}
 	}
@@ -262,8 +262,8 @@ func (e entries) ahead(ctx context.Context, r *http.Request, query directory.Que
 		for {
 			var page directory.Page
 			caller, err := e.identified(ctx, r)
-			if err == nil {
-				err = seeTheSame(r.Context(), caller)
+			if err == nil && sightOf(caller) != sightOf(r.Context()) {
+				err = errSightChanged(directory.Forbidden)
 			}
 			if err == nil {
 				page, err = e.Directory.Page(caller, e.kind, query)
@@ -280,14 +280,4 @@ func (e entries) ahead(ctx context.Context, r *http.Request, query directory.Que
 		}
 	}()
 	return pages
-}
-
-// seeTheSame returns an error where the caller of one context may see other entries than that of the other.
-func seeTheSame(one, other context.Context) error {
-	before, _ := directory.CallerFrom(one)
-	now, _ := directory.CallerFrom(other)
-	if slices.Equal(before.Roles, now.Roles) && (len(now.Roles) > 0 || directory.SameValues(before.Groups, now.Groups)) {
-		return nil
-	}
-	return &directory.Error{Code: directory.Forbidden, Detail: "What you may see has changed meanwhile. Begin again."}
 }

@@ -492,3 +492,25 @@ func TestCountingHasTheDeadlineOfARequest(t *testing.T) {
 		}
 	}
 }
+
+// TestACursorIsForWhoSeesTheSame: what a caller sees no more would otherwise be missing from the next page without a
+// word.
+func TestACursorIsForWhoSeesTheSame(t *testing.T) {
+	a := newAPI(t)
+	a.do("POST", "/users", object{"cn": "rita", "sn": "Reader", "userPassword": "correct horse battery staple"}).want(201)
+	a.do("POST", "/groups", object{"cn": "readers", "members": []string{"users/rita"}}).want(201)
+	rita := a.as("rita", "correct horse battery staple")
+	for _, query := range []string{"?limit=2", "?limit=2&sort=-cn"} {
+		next := rita.do("GET", "/groups"+query, nil).want(200).next()
+		if next == nil {
+			t.Fatal("there is no second page")
+		}
+		second := strings.TrimPrefix(next.String(), a.URL)
+		rita.do("GET", second, nil).want(200)
+		a.do("GET", second, nil).refused(directory.CursorLost)
+		a.do("DELETE", "/groups/readers/members/users/rita", nil).want(204)
+		rita.do("GET", second, nil).refused(directory.CursorLost)
+		a.do("PUT", "/groups/readers/members/users/rita", nil).want(204)
+		rita.do("GET", second, nil).want(200)
+	}
+}
