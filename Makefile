@@ -3,7 +3,7 @@
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null)
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: slapd build ## Start a private OpenLDAP and the API; Ctrl-C stops both (ARGS="..." adds flags)
 	@ROLLCALL_ENV="$${ROLLCALL_ENV:-development}" exec bin/rollcall serve $(ARGS)
@@ -21,7 +21,16 @@ test-long: slapd cc ## Run the long tests as well, then every fuzz test for a mi
 bench: slapd ## Compare Rollcall with a bare LDAP client, and print the table
 	go test -count=1 -tags bench -timeout 30m -run '^TestBench' -v ./app/rest/
 
-verify: ## Check the committed OpenAPI document and the files in deploy/
+postman-test: slapd node ## Run the Postman collection twice against a fresh server
+	@scripts/postman-test
+
+browser-test: slapd cc chromium ## Try the pages out in a headless Chromium
+	go test -race -count=1 -tags browser -timeout 10m -run '^TestBrowser' ./app/rest/
+
+test-compose: node ## Build and run docker-compose.yml, and the Postman collection against it
+	@scripts/test-compose
+
+verify: slapd node ## Check the committed OpenAPI document and the files in deploy/
 	@scripts/verify
 
 lint: bin/golangci-lint ## Check the format, the Go code and the scripts
@@ -39,8 +48,14 @@ slapd:
 cc:
 	@scripts/install-cc
 
+node:
+	@scripts/install-node
+
+chromium:
+	@scripts/install-chromium
+
 bin/golangci-lint: tools/go.mod tools/go.sum
 	@echo "Building golangci-lint; the first time takes some minutes"
 	@go build -C tools -trimpath -buildvcs=false -o ../bin/ tool
 
-.PHONY: help run build test test-long bench verify lint fmt clean slapd cc
+.PHONY: help run build test test-long bench postman-test browser-test test-compose verify lint fmt clean slapd cc node chromium

@@ -156,10 +156,10 @@ func nameOf(path string) string {
 
 func within(path, parent string) bool { return path == parent || strings.HasPrefix(path, parent+"/") }
 
-// packages returns the packages of the module, with the imports of the long tests and the benchmarks.
+// packages returns the packages of the module, with the imports of the tests that have tags.
 func packages(t *testing.T) []goPackage {
 	t.Helper()
-	decoder := json.NewDecoder(bytes.NewReader(run(t, "list", "-tags=long,bench", "-json=ImportPath,Imports,TestImports,XTestImports,Deps", "rollcall/...")))
+	decoder := json.NewDecoder(bytes.NewReader(run(t, "list", "-tags=long,bench,browser", "-json=ImportPath,Imports,TestImports,XTestImports,Deps", "rollcall/...")))
 	var all []goPackage
 	for {
 		var p goPackage
