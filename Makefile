@@ -11,10 +11,10 @@ run: slapd build ## Start a private OpenLDAP and the API; Ctrl-C stops both (ARG
 build: ## Build bin/rollcall
 	@go build -trimpath -buildvcs=false -ldflags '$(if $(VERSION),-X main.version=$(VERSION))' -o bin/rollcall .
 
-test: slapd cc ## Run every test but the long ones, with the race detector, against a real OpenLDAP
+test: slapd cc clients ## Run every test but the long ones, with the race detector, against a real OpenLDAP
 	go test -race -count=1 -timeout 10m ./...
 
-test-long: slapd cc ## Run the long tests as well, then every fuzz test for a minute (FUZZTIME=60s)
+test-long: slapd cc clients ## Run the long tests as well, then every fuzz test for a minute (FUZZTIME=60s)
 	go test -race -count=1 -tags long -timeout 30m ./...
 	@scripts/fuzz
 
@@ -48,6 +48,9 @@ slapd:
 cc:
 	@scripts/install-cc
 
+clients:
+	@scripts/install-clients
+
 node:
 	@scripts/install-node
 
@@ -58,4 +61,4 @@ bin/golangci-lint: tools/go.mod tools/go.sum
 	@echo "Building golangci-lint; the first time takes some minutes"
 	@go build -C tools -trimpath -buildvcs=false -o ../bin/ tool
 
-.PHONY: help run build test test-long bench postman-test browser-test test-compose verify lint fmt clean slapd cc node chromium
+.PHONY: help run build test test-long bench postman-test browser-test test-compose verify lint fmt clean slapd cc clients node chromium
