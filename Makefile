@@ -21,8 +21,8 @@ test-long: slapd cc clients ## Run the long tests as well, then every fuzz test 
 bench: slapd ## Compare Rollcall with a bare LDAP client, and print the table
 	go test -count=1 -tags bench -timeout 30m -run '^TestBench' -v ./app/rest/
 
-postman-test: slapd node ## Run the Postman collection twice against a fresh server
-	@scripts/postman-test
+postman-test: slapd node ## Run the Postman collection twice against a fresh server (URL=… for another)
+	@scripts/postman-test $(URL)
 
 browser-test: slapd cc chromium ## Try the pages out in a headless Chromium
 	go test -race -count=1 -tags browser -timeout 10m -run '^TestBrowser' ./app/rest/
