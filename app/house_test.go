@@ -18,7 +18,7 @@ var house = map[string]string{
 	"config":                      "viper, mapstructure, yaml",
 	"app/directory":               "filter-parser, x/crypto",
 	"app/ldapdir":                 "app/directory, go-ldap, asn1-ber, x/text",
-	"app/rest":                    "app/directory, app/auth, mux, logrus, kin-openapi, cors, compress, swgui, net/http",
+	"app/rest":                    "app/directory, app/auth, mux, logrus, kin-openapi, cors, compress, swgui, yaml, net/http",
 	"app/auth":                    "app/directory, jwt, go-oidc, x/time, net/http",
 	"app/cli":                     "app/directory, app/client, cobra, net/http",
 	"app/client":                  "app/directory, net/http",
@@ -26,10 +26,12 @@ var house = map[string]string{
 	"app/logs":                    "app/directory, logrus",
 	"app/telemetry":               "app/directory, prometheus, otel, otelhttp, net/http",
 	"deploy/openldap":             "",
+	"deploy/openldap/start":       "deploy/openldap",
 	"app/directory/directorytest": "app/directory, go-cmp, rapid, testing",
 	"app/ldapdir/ldapdirtest":     "app/directory, app/ldapdir, app/slapd, deploy/openldap, go-ldap, testing",
 	"app":                         "", // holds this test
 	"docs":                        "", // holds the README's
+	"deploy/postman":              "", // holds the collection's
 }
 
 // tests may import all rooms, what their own may, and this.

@@ -42,13 +42,19 @@ type Values struct {
 	BuiltIn             []string // modules that this slapd has built in, and so must not load
 	Argon2              Argon2   // cost of new passwords
 	ServicePasswordHash string   // userPassword of the service account, as {SCHEME}hash
+	AdminPasswordHash   string   // userPassword of the first administrator, likewise
+	TLSDir              string   // folder with ca.crt and server.pem, for Network
 }
 
 var (
 	//go:embed slapd.conf
 	config string
+	//go:embed network.conf
+	network string
 	//go:embed base.ldif
 	base string
+	//go:embed admin.ldif
+	admin string
 	//go:embed sample.ldif
 	sample string
 	//go:embed openssh-lpk.schema
@@ -69,6 +75,10 @@ func Config(v Values) (string, error) {
 	}
 	return Fill(kept.String(), v)
 }
+
+// Network returns what goes before Config's text on a server that is reached over a network: TLS, without which nothing
+// is answered, and root's way in through the Unix socket.
+func Network(v Values) (string, error) { return Fill(network, v) }
 
 // Modules lists the modules that slapd.conf loads.
 func Modules() []string {
@@ -96,6 +106,9 @@ func Schema() string { return schema }
 // containers, the service account, the decoy, the placeholder of empty groups and the policies.
 // It fails when the suffix is not made of dc= parts.
 func Base(v Values) (string, error) { return Fill(base, v) }
+
+// Admin returns the LDIF of the first administrator, "admin", and of the group "admins", to be loaded by slapadd after Base.
+func Admin(v Values) (string, error) { return Fill(admin, v) }
 
 // Sample returns the LDIF of the development directory, to be loaded by slapadd after Base:
 // 20 users (admin with the password "admin", alice with "alice-password"), 6 groups, 5 hosts.
@@ -125,9 +138,9 @@ func decoyHash(cost Argon2) string {
 }
 
 // Fill replaces the placeholders of a text: ${SUFFIX}, ${DC} (the value of the suffix's first
-// part), ${DIR}, ${SCHEMA_DIR}, ${MODULE_DIR}, ${ARGON2_KIB}, ${ARGON2_PASSES},
-// ${SERVICE_PASSWORD_HASH} and ${DECOY_PASSWORD_HASH}, each time another. It fails on an unknown or empty one, and on a value that could
-// break out of its line or its quotes.
+// part), ${DIR}, ${SCHEMA_DIR}, ${MODULE_DIR}, ${TLS_DIR}, ${ARGON2_KIB}, ${ARGON2_PASSES},
+// ${SERVICE_PASSWORD_HASH}, ${ADMIN_PASSWORD_HASH} and ${DECOY_PASSWORD_HASH}, each time another. It fails on an unknown
+// or empty one, and on a value that could break out of its line or its quotes.
 func Fill(text string, v Values) (string, error) {
 	if v.Suffix == "" {
 		v.Suffix = DefaultSuffix
@@ -145,7 +158,9 @@ func Fill(text string, v Values) (string, error) {
 		"${MODULE_DIR}":            v.ModuleDir,
 		"${ARGON2_KIB}":            strconv.Itoa(v.Argon2.MemoryKiB),
 		"${ARGON2_PASSES}":         strconv.Itoa(v.Argon2.Passes),
+		"${TLS_DIR}":               v.TLSDir,
 		"${SERVICE_PASSWORD_HASH}": v.ServicePasswordHash,
+		"${ADMIN_PASSWORD_HASH}":   v.AdminPasswordHash,
 		"${DECOY_PASSWORD_HASH}":   decoyHash(v.Argon2),
 	}
 	if dc := dcSuffix.FindStringSubmatch(v.Suffix); dc != nil {

@@ -6,10 +6,12 @@ import (
 	"testing"
 )
 
-var values = Values{SchemaDir: "/schema", ModuleDir: "/modules", ServicePasswordHash: "{ARGON2}$argon2i$x"}
+var values = Values{SchemaDir: "/schema", ModuleDir: "/modules", ServicePasswordHash: "{ARGON2}$argon2i$x", AdminPasswordHash: "{ARGON2}$argon2i$y", TLSDir: "/tls"}
 
 func TestFillsEveryPlaceholder(t *testing.T) {
-	for name, render := range map[string]func(Values) (string, error){"config": Config, "base": Base, "sample": Sample} {
+	for name, render := range map[string]func(Values) (string, error){
+		"config": Config, "network": Network, "base": Base, "admin": Admin, "sample": Sample,
+	} {
 		text, err := render(values)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -64,6 +66,12 @@ func TestRefusesWhatBreaksOut(t *testing.T) {
 		if text, err := Base(v); err == nil {
 			t.Errorf("%s: accepted:\n%s", name, text)
 		}
+	}
+	if text, err := Admin(Values{ServicePasswordHash: "{X}y"}); err == nil {
+		t.Errorf("no administrator's hash: accepted:\n%s", text)
+	}
+	if text, err := Network(Values{TLSDir: "/a\"b"}); err == nil {
+		t.Errorf("quote in folder of certificates: accepted:\n%s", text)
 	}
 	if _, err := Fill("x ${NOBODY}", values); err == nil {
 		t.Error("unknown placeholder accepted")

@@ -1,0 +1,216 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"rollcall/deploy/openldap"
+)
+
+// What the server's folder holds. Only dataDir, and what is in it, belongs to the user that slapd runs as.
+const (
+	dataDir    = "data" // it exists once the directory is loaded
+	oldDir     = "data.old"
+	newDir     = "new"
+	suffixFile = "suffix"
+	configFile = "slapd.conf"
+	hashFile   = "service.hash" // the service account's userPassword as it was set last
+)
+
+func (s *server) values() openldap.Values {
+	return openldap.Values{
+		Suffix: s.suffix, Dir: s.dir, SchemaDir: s.schemas, ModuleDir: s.modules, TLSDir: s.path(tlsDir),
+	}
+}
+
+// settle ends a restoration that was cut off, and reports whether there is no directory yet.
+func (s *server) settle() (fresh bool, err error) {
+	if !exists(s.path(dataDir)) && exists(s.path(oldDir)) {
+		err = os.Rename(s.path(oldDir), s.path(dataDir))
+	} else {
+		err = os.RemoveAll(s.path(oldDir))
+	}
+	if err != nil || !exists(s.path(dataDir)) {
+		return true, err
+	}
+	suffix, err := os.ReadFile(s.path(suffixFile))
+	if err == nil && strings.TrimSpace(string(suffix)) != s.suffix {
+		err = fmt.Errorf("the directory that is there is %s, not %s: set LDAP_SUFFIX back, or start with a new volume",
+			strings.TrimSpace(string(suffix)), s.suffix)
+	}
+	return false, err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// loadFirst makes the directory with its first entries.
+func (s *server) loadFirst(servicePassword string) error {
+	admin, err := s.adminPassword()
+	if err != nil {
+		return err
+	}
+	v := s.values()
+	if v.ServicePasswordHash, err = s.hash(servicePassword, openldap.CheapArgon2); err != nil {
+		return err
+	}
+	if v.AdminPasswordHash, err = s.hash(admin, openldap.DefaultArgon2); err != nil {
+		return err
+	}
+	base, err := openldap.Base(v)
+	if err != nil {
+		return err
+	}
+	first, err := openldap.Admin(v)
+	if err != nil {
+		return err
+	}
+	if _, err := s.load(base + "\n" + first); err != nil {
+		return err
+	}
+	if err := write(s.path(hashFile), v.ServicePasswordHash, 0o600, -1); err != nil {
+		return err
+	}
+	if err := s.install(); err != nil {
+		return err
+	}
+	fmt.Printf("a new directory, %s; its administrator is %q, with the password in %s\n", s.suffix, "admin", s.secretPath(adminFile))
+	return nil
+}
+
+// restore puts the entries that slapcat wrote in place of those that are there.
+func (s *server) restore(backup io.Reader) error {
+	password, err := s.servicePassword()
+	if err != nil {
+		return err
+	}
+	if _, err := s.settle(); err != nil {
+		return err
+	}
+	entries, err := io.ReadAll(backup)
+	if err != nil {
+		return err
+	}
+	conf, err := s.load(string(entries))
+	if err != nil {
+		return err
+	}
+	if err := s.setServicePassword(conf, password); err != nil { // nor is it Rollcall's without that account
+		return err
+	}
+	if err := s.install(); err != nil {
+		return err
+	}
+	fmt.Printf("restored %s\n", s.suffix)
+	return nil
+}
+
+// load loads entries in newDir, and returns the configuration that it did so by. Nothing counts before install.
+func (s *server) load(entries string) (conf string, err error) {
+	if err := os.RemoveAll(s.path(newDir)); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(s.path(newDir), 0o755); err != nil { //nolint:gosec // slapd's user passes through
+		return "", err
+	}
+	data := s.path(newDir, dataDir)
+	if err := os.Mkdir(data, 0o700); err != nil {
+		return "", err
+	}
+	if s.user != nil {
+		if err := os.Chown(data, int(s.user.Uid), int(s.user.Gid)); err != nil {
+			return "", err
+		}
+	}
+	v := s.values()
+	v.Dir = s.path(newDir)
+	text, err := openldap.Config(v)
+	if err != nil {
+		return "", err
+	}
+	conf = s.path(newDir, configFile)
+	err = errors.Join(write(conf, text, 0o644, -1), write(s.path(newDir, openldap.SchemaFile), openldap.Schema(), 0o644, -1))
+	if err != nil {
+		return "", err
+	}
+	_, err = s.tool(s.user, entries, "-Tadd", "-q", "-w", "-f", conf)
+	return conf, err
+}
+
+// install makes what was loaded the directory. The renaming is what makes it count.
+func (s *server) install() error {
+	if err := write(s.path(suffixFile), s.suffix+"\n", 0o644, -1); err != nil {
+		return err
+	}
+	if exists(s.path(dataDir)) {
+		if err := os.Rename(s.path(dataDir), s.path(oldDir)); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(s.path(newDir, dataDir), s.path(dataDir)); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(s.path(oldDir)), os.RemoveAll(s.path(newDir)))
+}
+
+// writeConfig writes what slapd starts from, and returns its path.
+func (s *server) writeConfig() (string, error) {
+	conf, err := openldap.Config(s.values())
+	if err != nil {
+		return "", err
+	}
+	network, err := openldap.Network(s.values())
+	if err != nil {
+		return "", err
+	}
+	return s.path(configFile), errors.Join(
+		write(s.path(configFile), network+conf, 0o644, -1),
+		write(s.path(openldap.SchemaFile), openldap.Schema(), 0o644, -1),
+	)
+}
+
+// keepServicePassword sees to it that the service account has its password. slapmodify is called only where the file
+// holds another one than the API was handed last, or the directory comes from a backup: it gives the entry a new entryUUID.
+func (s *server) keepServicePassword(conf, password string) error {
+	stored, err := s.tool(s.user, "", "-Tcat", "-o", "ldif-wrap=no", "-f", conf, "-H", "ldap:///"+openldap.ServiceDN(s.suffix)+"??base")
+	if err != nil {
+		return err
+	}
+	last, _ := os.ReadFile(s.path(hashFile)) // unread is as good as another
+	handed, _ := os.ReadFile(filepath.Join(s.handover, serviceFile))
+	value := "userPassword:: " + base64.StdEncoding.EncodeToString(last)
+	if len(last) > 0 && slices.Contains(strings.Split(stored, "\n"), value) && string(handed) == password {
+		return nil
+	}
+	return s.setServicePassword(conf, password)
+}
+
+// setServicePassword gives the service account its password, while no slapd runs.
+func (s *server) setServicePassword(conf, password string) error {
+	hash, err := s.hash(password, openldap.CheapArgon2)
+	if err != nil {
+		return err
+	}
+	change := fmt.Sprintf("dn: %s\nchangetype: modify\nreplace: userPassword\nuserPassword: %s\n", openldap.ServiceDN(s.suffix), hash)
+	if _, err := s.tool(s.user, change, "-Tmodify", "-w", "-f", conf); err != nil {
+		return fmt.Errorf("the service account, %s, can't be given its password: %w", openldap.ServiceDN(s.suffix), err)
+	}
+	return write(s.path(hashFile), hash, 0o600, -1)
+}
+
+// hash returns a password's userPassword. It goes through a pipe, and so stays out of the list of processes.
+func (s *server) hash(password string, cost openldap.Argon2) (string, error) {
+	return s.tool(nil, password, "-Tpasswd", "-n", "-h", "{ARGON2}", "-T", "/dev/stdin",
+		"-o", "module-path="+s.modules, "-o", fmt.Sprintf("module-load=argon2 m=%d t=%d p=1", cost.MemoryKiB, cost.Passes))
+}
