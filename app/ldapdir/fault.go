@@ -109,6 +109,9 @@ func (m *mapping) blame(diagnostic string) []directory.Violation {
 	if byClass := atFaultByClass.FindStringSubmatch(diagnostic); byClass != nil {
 		match = []string{"", byClass[2], byClass[1] + byClass[3]}
 	}
+	if _, ok := m.Kind.Field(directory.FieldMembers); ok && strings.Contains(diagnostic, "non-existing object as group member") { // slapo-memberof
+		return []directory.Violation{{Field: directory.FieldMembers, Message: "refers to an entry that is gone"}}
+	}
 	if match == nil {
 		return nil
 	}

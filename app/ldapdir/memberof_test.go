@@ -2,6 +2,7 @@ package ldapdir_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 
@@ -112,5 +113,18 @@ func TestAMemberThatWasRemovedIsNotSaidToStay(t *testing.T) {
 	group, failed := d.Get(t.Context(), ldapdirtest.Groups, "crew")
 	if failed != nil || slices.Contains(group.Values(directory.FieldMembers), orla) || err != nil {
 		t.Errorf("the group has %q (%v), the answer is %v", group.Values(directory.FieldMembers), failed, err)
+	}
+}
+
+// TestAMemberThatIsGoneIsNamed: between the check of a reference and the write, another client may delete the entry.
+func TestAMemberThatIsGoneIsNamed(t *testing.T) {
+	d := ldapdirtest.Open(t, ldapdirtest.Options(ldapdirtest.Start(t, slapd.Options{})))
+	if _, err := d.Create(t.Context(), ldapdirtest.Groups, directory.Patch{Set: map[string][]string{"cn": {"crew"}}}); err != nil {
+		t.Fatal(err)
+	}
+	err := d.AddValue(t.Context(), ldapdirtest.Groups, "crew", directory.FieldMembers, "cn=gone,ou=people,"+ldapdirtest.Base, directory.Condition{})
+	refused, _ := errors.AsType[*directory.Error](err)
+	if !directory.Is(err, directory.Invalid) || len(refused.Violations) != 1 || refused.Violations[0].Field != directory.FieldMembers {
+		t.Errorf("got %v, want a violation of members", err)
 	}
 }
