@@ -16,6 +16,7 @@ import (
 	"rollcall/app/client"
 	"rollcall/app/directory"
 	"rollcall/app/rest"
+	"rollcall/app/telemetry"
 	"rollcall/config"
 	"rollcall/deploy/openldap"
 )
@@ -86,7 +87,7 @@ func configuredKinds(c *config.Config) ([]*directory.Kind, error) {
 	if c.Embedded.Enabled { // what the private server brings itself
 		c.LDAP.URL, c.LDAP.BaseDN = "ldap://127.0.0.1:389", cmp.Or(c.LDAP.BaseDN, openldap.DefaultSuffix)
 	}
-	d, kinds, err := openDirectory(c)
+	d, kinds, err := openDirectory(c, &telemetry.Telemetry{})
 	if err != nil {
 		return nil, err
 	}

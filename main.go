@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"rollcall/app/auth"
 	"rollcall/app/cli"
 	"rollcall/app/directory"
@@ -28,6 +30,7 @@ import (
 	"rollcall/app/logs"
 	"rollcall/app/rest"
 	"rollcall/app/slapd"
+	"rollcall/app/telemetry"
 	"rollcall/config"
 	"rollcall/deploy/openldap"
 )
@@ -73,6 +76,16 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 	}
 	defer func() { _ = listener.Close() }()
 
+	watcher, err := openTelemetry(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+		defer cancel()
+		watcher.Close(ending)
+	}()
+
 	var private *slapd.Server
 	if c.Embedded.Enabled {
 		if private, err = startPrivate(ctx, c); err != nil {
@@ -80,7 +93,7 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		}
 		defer func() { err = errors.Join(err, stopPrivate(private, c.Server.ShutdownTimeout)) }()
 	}
-	ldapDirectory, kinds, err := openDirectory(c)
+	ldapDirectory, kinds, err := openDirectory(c, watcher)
 	if err != nil {
 		return fmt.Errorf("%w:\n%w", errConfiguration, err)
 	}
@@ -89,7 +102,7 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w:\n%w", errConfiguration, err)
 	}
-	authenticator, err := openAuth(c, keys, ldapDirectory)
+	authenticator, err := openAuth(c, keys, ldapDirectory, watcher)
 	if err != nil {
 		return fmt.Errorf("%w:\n%w", errConfiguration, err)
 	}
@@ -107,7 +120,10 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 			return err
 		}
 		defer closeTrail()
-		outermost = directory.NewAudited(guarded, record)
+		outermost = directory.NewAudited(guarded, func(e directory.Event) {
+			record(e)
+			watcher.Audit(string(e.Action), e.Kind, e.Result)
+		})
 	}
 	cursors, err := rest.NewCursors(keys...)
 	if err != nil {
@@ -115,13 +131,14 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 	}
 	handler := rest.New(rest.Options{
 		Directory: outermost, Kinds: kinds,
-		Authenticate: authenticator.Authenticate, Logins: authenticator, Ready: ldapDirectory.Ready, Version: version,
+		Authenticate: authenticator.Authenticate, Logins: authenticator, Checks: ldapDirectory.Checks(below(c.Auth.Sessions, c.LDAP.BaseDN)), Version: version,
 		BasePath: c.Server.BasePath, TrustedProxies: prefixes(c.Server.TrustedProxies), CORSOrigins: c.Server.CORSOrigins,
 		RequestTimeout: c.Server.RequestTimeout, ReadTimeout: c.Server.ReadTimeout, WriteTimeout: c.Server.WriteTimeout, MaxBodyBytes: c.Server.MaxBodyBytes,
 		Cursors: cursors, BulkConcurrency: c.Server.BulkConcurrency, RequireIfMatch: c.Server.RequireIfMatch, Log: log,
+		Observe: watcher.Request, Trace: watcher.Trace,
 	})
 	server := &http.Server{
-		Handler:           handler,
+		Handler:           watcher.Watch(handler),
 		ReadHeaderTimeout: c.Server.ReadHeaderTimeout, ReadTimeout: c.Server.ReadTimeout,
 		WriteTimeout: c.Server.WriteTimeout, IdleTimeout: c.Server.IdleTimeout,
 		MaxHeaderBytes: int(c.Server.MaxHeaderBytes), ErrorLog: stdlog.New(logs.Warnings{Log: log}, "", 0),
@@ -133,7 +150,7 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		}
 		server.TLSConfig = certificate.TLS()
 	}
-	announce(out, c, listener.Addr().String())
+	announce(out, c, listener.Addr().String(), watcher.Address())
 	if inClear(c.LDAP) {
 		log.Warn("passwords travel to the directory in clear: set ldap.start_tls, or an ldaps:// URL")
 	}
@@ -153,11 +170,11 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		}
 	})
 	defer asking.Wait()
-	return serve(ctx, stop, server, listener, private, c.Server.ShutdownTimeout)
+	return serve(ctx, stop, server, listener, private, c.Server.ShutdownTimeout, watcher.Flush)
 }
 
-// serve serves until the context ends, the server fails or the private directory dies.
-func serve(ctx context.Context, stop func(), server *http.Server, listener net.Listener, private *slapd.Server, patience time.Duration) error {
+// serve serves until the context ends, the server fails or the private directory dies, and flushes what is left then.
+func serve(ctx context.Context, stop func(), server *http.Server, listener net.Listener, private *slapd.Server, patience time.Duration, flush func(context.Context)) error {
 	var died <-chan struct{}
 	if private != nil {
 		died = private.Done()
@@ -186,6 +203,7 @@ func serve(ctx context.Context, stop func(), server *http.Server, listener net.L
 	if err := server.Shutdown(shutdown); err != nil {
 		ended = errors.Join(ended, fmt.Errorf("requests were cut off: %w", context.Cause(shutdown)), server.Close())
 	}
+	flush(shutdown)
 	return ended
 }
 
@@ -218,9 +236,22 @@ func stopPrivate(server *slapd.Server, patience time.Duration) error {
 	return server.Stop(ctx)
 }
 
+// farewell is how long what is left of traces may take where there was no time for it before.
+const farewell = time.Second
+
+// openTelemetry begins to show what the configuration says is to be shown.
+func openTelemetry(ctx context.Context, c *config.Config, log *logrus.Logger) (*telemetry.Telemetry, error) {
+	return telemetry.Start(ctx, telemetry.Options{
+		Listen: c.Telemetry.Listen, Profiles: c.Telemetry.PProf, Version: version,
+		Endpoint: c.Telemetry.OTLPEndpoint, Headers: c.Telemetry.Headers(), SampleRatio: c.Telemetry.SampleRatio, TrustParent: c.Telemetry.TrustTraceparent,
+		Report: func(what string, err error) { log.WithError(err).Warn(what) },
+	})
+}
+
 // openDirectory returns the directory that the configuration describes, and its kinds. It does not connect yet.
-func openDirectory(c *config.Config) (*ldapdir.Directory, []*directory.Kind, error) {
+func openDirectory(c *config.Config, watcher *telemetry.Telemetry) (*ldapdir.Directory, []*directory.Kind, error) {
 	options, faults := ldapOptions(c)
+	options.Observe = watcher.Operation
 	d, err := ldapdir.New(options)
 	if err := errors.Join(faults, err); err != nil {
 		return nil, nil, err
@@ -247,6 +278,12 @@ func openDirectory(c *config.Config) (*ldapdir.Directory, []*directory.Kind, err
 	if err := errors.Join(problems...); err != nil {
 		return nil, nil, err
 	}
+	watcher.Lanes(func() (lanes []telemetry.Lane) {
+		for _, lane := range d.Lanes() {
+			lanes = append(lanes, telemetry.Lane(lane))
+		}
+		return lanes
+	}, d.HeldSearches)
 	kinds := make([]*directory.Kind, len(options.Mappings))
 	for i, m := range options.Mappings {
 		kinds[i] = m.Kind
@@ -255,10 +292,11 @@ func openDirectory(c *config.Config) (*ldapdir.Directory, []*directory.Kind, err
 }
 
 // openAuth returns what finds out who is calling.
-func openAuth(c *config.Config, keys []ed25519.PrivateKey, d *ldapdir.Directory) (*auth.Authenticator, error) {
+func openAuth(c *config.Config, keys []ed25519.PrivateKey, d *ldapdir.Directory, watcher *telemetry.Telemetry) (*auth.Authenticator, error) {
 	o := auth.Options{
 		LoginField: c.Auth.LoginField, SameDN: ldapdir.SameDN, Fold: ldapdir.Fold, Freshness: c.Auth.Freshness,
 		PasswordMemory: c.Auth.PasswordMemory, MaxFailures: c.Auth.MaxFailures, FailureWindow: c.Auth.FailureWindow,
+		Observe: watcher.Login,
 		Groups: map[directory.Role]string{
 			directory.RoleAdmin: c.Auth.AdminGroup, directory.RoleOperator: c.Auth.OperatorGroup, directory.RoleReader: c.Auth.ReaderGroup,
 		},
@@ -269,6 +307,7 @@ func openAuth(c *config.Config, keys []ed25519.PrivateKey, d *ldapdir.Directory)
 	if c.OIDC.Issuer != "" {
 		o.OIDC = &auth.OIDC{
 			Issuer: c.OIDC.Issuer, Audience: c.OIDC.Audience, UserClaim: c.OIDC.UserClaim, RolesClaim: c.OIDC.RolesClaim, Timeout: c.LDAP.Timeout,
+			Through: watcher.Through,
 		}
 	}
 	if c.Auth.Sessions == "" {
@@ -384,13 +423,16 @@ func prefixes(proxies []string) []netip.Prefix {
 }
 
 // announce says where the API is and how to log in, all at once.
-func announce(out io.Writer, c *config.Config, address string) {
+func announce(out io.Writer, c *config.Config, address, metrics string) {
 	url := localURL(c.Server, address) + c.Server.BasePath
 	text := fmt.Sprintf("Rollcall %s, %s environment\n  listens on   %s\n  directory    %s, ", version, c.Environment, url, c.LDAP.URL)
 	if c.Embedded.Enabled {
 		text += "a private OpenLDAP that keeps its data in " + c.Embedded.Dir + "\n"
 	} else {
 		text += c.LDAP.BaseDN + "\n"
+	}
+	if metrics != "" {
+		text += "  metrics at   http://" + metrics + "/metrics\n"
 	}
 	if c.Embedded.Enabled && c.Embedded.Sample {
 		text += "  log in as    admin with the password admin (HTTP Basic)\n\n  curl -u admin:admin " + url + "/users/alice\n\n"

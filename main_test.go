@@ -620,19 +620,25 @@ func TestSlowAndLargeRequestsHaveLimits(t *testing.T) {
 func TestARequestHasADeadline(t *testing.T) {
 	t.Parallel()
 	p, slapd := private(t, development(t.TempDir()).with(settings{"SERVER_REQUEST_TIMEOUT": "500ms", "LDAP_TIMEOUT": "1h"}))
-	ready := func() bool {
-		answer, err := p.as("", "").Do(t.Context(), "GET", "/readyz", nil)
-		return err == nil && answer.Status == http.StatusOK
-	}
-	p.eventually("it is ready", ready)
+	p.becomes(http.StatusOK)
 	if err := syscall.Kill(slapd, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	p.do("GET", "/readyz", nil, http.StatusGatewayTimeout)
+	p.becomes(http.StatusServiceUnavailable)
+	p.do("GET", "/users/alice", nil, http.StatusGatewayTimeout)
 	if err := syscall.Kill(slapd, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	p.eventually("it is ready again", ready)
+	p.becomes(http.StatusOK)
+}
+
+// becomes waits until the program's readiness is a status: a look at the directory is told for a second.
+func (p *program) becomes(status int) {
+	p.t.Helper()
+	p.eventually(fmt.Sprintf("readiness is %d", status), func() bool {
+		answer, err := p.as("", "").Do(p.t.Context(), "GET", "/readyz", nil)
+		return err == nil && answer.Status == status
+	})
 }
 
 // logged are the lines of a log, each a JSON object.
@@ -803,7 +809,7 @@ func TestServeStartsWithoutItsDirectoryAndFindsItLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = again.Kill() })
-	p.do("GET", "/readyz", nil, 200)
+	p.becomes(200)
 	p.do("GET", "/users/alice", nil, 200)
 }
 
@@ -1103,7 +1109,10 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 		}
 		return c
 	}
-	for name, s := range map[string]settings{"embedded": development(t.TempDir()), "elsewhere": production(t, server)} {
+	for name, s := range map[string]settings{
+		"embedded": development(t.TempDir()), "elsewhere": production(t, server),
+		"watched": production(t, server).with(settings{"TELEMETRY_LISTEN": anyPort, "TELEMETRY_OTLP_ENDPOINT": "http://127.0.0.1:1", "TELEMETRY_SAMPLE_RATIO": "1"}),
+	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		c, p := load(s), newProgram(t, exec.Command("run"))

@@ -72,6 +72,12 @@ func (c *Config) problems() []problem {
 		{"log.level", oneOf(c.Log.Level, "error", "warn", "info", "debug", "trace")},
 		{"log.format", oneOf(c.Log.Format, "json", "text")},
 
+		{"telemetry.listen", optional(c.Telemetry.Listen, listenAddress)},
+		{"telemetry.pprof", c.profiles()},
+		{"telemetry.otlp_endpoint", optional(c.Telemetry.OTLPEndpoint, receiverURL)},
+		{"telemetry.otlp_headers", c.headers()},
+		{"telemetry.sample_ratio", c.sampleRatio()},
+
 		{"groups.placeholder", first(required("groups.placeholder", c.Groups.Placeholder), c.relative(c.Groups.Placeholder))},
 	}
 	all = append(all, each("server.trusted_proxies", c.Server.TrustedProxies, proxy)...)
@@ -231,6 +237,40 @@ func issuerURL(text string) string {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return "must be a URL such as https://login.example.org/realms/main"
+	}
+	return ""
+}
+
+func (c *Config) profiles() string {
+	if c.Telemetry.PProf && c.Telemetry.Listen == "" {
+		return "is true, but there is nowhere to serve profiles: set telemetry.listen"
+	}
+	return ""
+}
+
+// receiverURL never quotes the URL: there may be a password in it.
+func receiverURL(text string) string {
+	if issuerURL(text) != "" {
+		return "must be a URL such as http://collector.example.org:4318, without a name, a password or a query; " +
+			"what the receiver wants to know belongs in telemetry.otlp_headers"
+	}
+	return ""
+}
+
+// headers never quotes any: they are a secret.
+func (c *Config) headers() string {
+	switch {
+	case c.Telemetry.Headers() == nil:
+		return "must be name=value, with a comma before the next, and in values percent signs, commas and spaces written as in a URL"
+	case c.Telemetry.OTLPHeaders != "" && c.Telemetry.OTLPEndpoint == "":
+		return "is given, but telemetry.otlp_endpoint is not"
+	}
+	return ""
+}
+
+func (c *Config) sampleRatio() string {
+	if !(c.Telemetry.SampleRatio >= 0 && c.Telemetry.SampleRatio <= 1) {
+		return fmt.Sprintf("must be from 0 to 1, not %g", c.Telemetry.SampleRatio)
 	}
 	return ""
 }

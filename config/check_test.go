@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +23,9 @@ func TestValues(t *testing.T) {
 		zero   = "must be more than 0s"
 		below  = "must not be negative"
 		size   = "must be from 1024 to 1073741824"
+
+		receiver = "must be a URL such as http://collector.example.org:4318, without a name, a password or a query"
+		headers  = "must be name=value, with a comma before the next"
 	)
 	for _, test := range []struct{ key, value, want string }{
 		{"server.listen", `":8080"`, ""},
@@ -150,6 +154,29 @@ func TestValues(t *testing.T) {
 		{"log.level", "INFO", "must be one of error, warn, info, debug, trace"},
 		{"log.format", "xml", "must be one of json, text"},
 
+		{"telemetry.listen", `""`, ""},
+		{"telemetry.listen", "127.0.0.1:9464", ""},
+		{"telemetry.listen", `"9464"`, listen},
+		{"telemetry.pprof", "true", "is true, but there is nowhere to serve profiles: set telemetry.listen"},
+		{"telemetry.otlp_endpoint", "http://collector.example.org:4318", ""},
+		{"telemetry.otlp_endpoint", "https://collector.example.org/otlp/v1/traces", ""},
+		{"telemetry.otlp_endpoint", "collector.example.org:4318", receiver},
+		{"telemetry.otlp_endpoint", "grpc://collector.example.org:4317", receiver},
+		{"telemetry.otlp_endpoint", "https://me:secret@collector.example.org", receiver},
+		{"telemetry.otlp_endpoint", "https://collector.example.org/?key=secret", receiver},
+		{"telemetry.otlp_headers", "a=b", "is given, but telemetry.otlp_endpoint is not"},
+		{"telemetry.otlp_headers", "Bearer secret", headers},
+		{"telemetry.otlp_headers", "a=b,", headers},
+		{"telemetry.otlp_headers", "two words=x", headers},
+		{"telemetry.otlp_headers", "a=", headers},
+		{"telemetry.otlp_headers", "a=x%0d%0ab", headers},
+		{"telemetry.otlp_headers", "a=%zz", headers},
+		{"telemetry.sample_ratio", "0", ""},
+		{"telemetry.sample_ratio", "1", ""},
+		{"telemetry.sample_ratio", "0.001", ""},
+		{"telemetry.sample_ratio", "1.5", "must be from 0 to 1, not 1.5"},
+		{"telemetry.sample_ratio", "-0.1", "must be from 0 to 1, not -0.1"},
+
 		{"users.container", `""`, ""},
 		{"users.container", "ou=people,ou=staff", ""},
 		{"users.container", "people", entry},
@@ -237,6 +264,18 @@ func TestStartTLSIsForConnectionsThatAreNotTLSYet(t *testing.T) {
 			wantFaults(t, err)
 		} else {
 			wantFaults(t, err, want)
+		}
+	}
+}
+
+func TestHeadersOfTracesAreWrittenAsInOpenTelemetrysOwnVariables(t *testing.T) {
+	for text, want := range map[Secret]map[string]string{
+		"": {},
+		"Authorization=Bearer%20a%2Cb%25, X-Scope-OrgID = me": {"Authorization": "Bearer a,b%", "X-Scope-OrgID": "me"},
+		"key=a=b": {"key": "a=b"},
+	} {
+		if got := (Telemetry{OTLPHeaders: text}).Headers(); !maps.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", string(text), got, want)
 		}
 	}
 }

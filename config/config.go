@@ -8,6 +8,9 @@ package config
 
 import (
 	"errors"
+	"net/url"
+	"regexp"
+	"strings"
 	"time"
 )
 
@@ -16,16 +19,17 @@ type Config struct {
 	// Environment is development, testing or production.
 	Environment string `mapstructure:"-"`
 
-	Server   Server   `mapstructure:"server"`
-	LDAP     LDAP     `mapstructure:"ldap"`
-	Embedded Embedded `mapstructure:"embedded"`
-	Auth     Auth     `mapstructure:"auth"`
-	OIDC     OIDC     `mapstructure:"oidc"`
-	Log      Log      `mapstructure:"log"`
-	Audit    Audit    `mapstructure:"audit"`
-	Users    Kind     `mapstructure:"users"`
-	Groups   Groups   `mapstructure:"groups"`
-	Hosts    Kind     `mapstructure:"hosts"`
+	Server    Server    `mapstructure:"server"`
+	LDAP      LDAP      `mapstructure:"ldap"`
+	Embedded  Embedded  `mapstructure:"embedded"`
+	Auth      Auth      `mapstructure:"auth"`
+	OIDC      OIDC      `mapstructure:"oidc"`
+	Log       Log       `mapstructure:"log"`
+	Audit     Audit     `mapstructure:"audit"`
+	Telemetry Telemetry `mapstructure:"telemetry"`
+	Users     Kind      `mapstructure:"users"`
+	Groups    Groups    `mapstructure:"groups"`
+	Hosts     Kind      `mapstructure:"hosts"`
 
 	settings map[string]setting
 }
@@ -123,6 +127,40 @@ type Audit struct {
 	Enabled bool   `mapstructure:"enabled"`
 	File    string `mapstructure:"file"` // empty: the log
 }
+
+// Telemetry says what to show whoever is on call.
+type Telemetry struct {
+	Listen           string  `mapstructure:"listen"` // empty: no metrics
+	PProf            bool    `mapstructure:"pprof"`
+	OTLPEndpoint     string  `mapstructure:"otlp_endpoint"` // a URL; empty: no traces
+	OTLPHeaders      Secret  `mapstructure:"otlp_headers"`
+	SampleRatio      float64 `mapstructure:"sample_ratio"`
+	TrustTraceparent bool    `mapstructure:"trust_traceparent"`
+}
+
+// Headers returns those to send with traces, nil where they are not name=value pairs with commas between them. As in
+// OpenTelemetry's own variables, what a value can't hold is written as in a URL.
+func (t Telemetry) Headers() map[string]string {
+	headers := map[string]string{}
+	for pair := range strings.SplitSeq(string(t.OTLPHeaders), ",") {
+		if t.OTLPHeaders == "" {
+			break
+		}
+		name, value, ok := strings.Cut(pair, "=")
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if name = strings.TrimSpace(name); !ok || err != nil || !headerName.MatchString(name) || !headerValue.MatchString(value) {
+			return nil
+		}
+		headers[name] = value
+	}
+	return headers
+}
+
+// Headers as HTTP takes them, RFC 9110 §5.1 and §5.5.
+var (
+	headerName  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+	headerValue = regexp.MustCompile(`^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$`)
+)
 
 // Kind says where the entries of one kind live and how they look.
 type Kind struct {

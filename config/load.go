@@ -303,6 +303,12 @@ func scalar(n *yaml.Node, t reflect.Type) (any, error) {
 			return nil, fmt.Errorf("must be a whole number such as 10, not %q", n.Value)
 		}
 		return i, nil
+	case reflect.TypeFor[float64]():
+		f, err := strconv.ParseFloat(n.Value, 64)
+		if tag := n.ShortTag(); err != nil || tag != "!!float" && tag != "!!int" {
+			return nil, fmt.Errorf("must be a number such as 0.1, not %q", n.Value)
+		}
+		return f, nil
 	default:
 		if n.ShortTag() != "!!str" {
 			return nil, errors.New("must be text: put it in quotes")

@@ -13,10 +13,11 @@ func TestAnyKeyCanComeFromAVariable(t *testing.T) {
 		"server.listen": ":9", "server.base_path": "/api", "server.request_timeout": "9s",
 		"server.trusted_proxies": "::1", "server.cors_origins": "https://a.example", "ldap.url": "ldap://h:9", "ldap.base_dn": "dc=y",
 		"embedded.enabled": "false", "ldap.start_tls": "false", "auth.login_field": "uid", "auth.own_fields": "mail", "oidc.issuer": "https://issuer.example", "log.level": "info", "log.format": "json",
+		"telemetry.listen": ":9", "telemetry.otlp_endpoint": "http://h:4318", "telemetry.otlp_headers": "a=b",
 	}
 	byName := map[string]string{"key": "uid", "naming_attribute": "uid", "filter": "(a=b)", "object_classes": "top"}
 	byType := map[string]string{
-		"bool": "true", "int": "9", "int64": "9999", "time.Duration": "11s",
+		"bool": "true", "float64": "0.5", "int": "9", "int64": "9999", "time.Duration": "11s",
 		"string": "cn=x", "config.Secret": "x", "[]string": `["cn=x"]`,
 		"[]config.Attribute": `[{"field": "a", "attribute": "b"}]`,
 		"[]config.Field":     `[{"name": "c", "attribute": "d", "list": true}]`,

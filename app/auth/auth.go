@@ -32,6 +32,9 @@ type Options struct {
 	Tokens TokenOptions
 	// OIDC is an issuer whose tokens are accepted too; nil for none.
 	OIDC *OIDC
+	// Observe is told of each login when it has ended: by which method, and that it was a "success", or the name of the
+	// code it was refused with. It is not told of what was remembered. Nil: nobody watches.
+	Observe func(method, result string)
 }
 
 // Credentials are what a caller shows: a Token, or a Login and a Password.
@@ -91,8 +94,17 @@ func New(accounts directory.Accounts, sessions directory.Sessions, o Options) (*
 // too-many-logins, invalid-token, and those of a directory or an issuer that can't be asked.
 func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (directory.Caller, error) {
 	if c.Token != "" {
-		return a.bearer(ctx, c.Token)
+		caller, verified, err := a.bearer(ctx, c.Token)
+		a.observe(methodToken, verified, err)
+		return caller, err
 	}
+	caller, proved, err := a.basic(ctx, c)
+	a.observe(methodBasic, proved, err)
+	return caller, err
+}
+
+// basic returns the caller with a login and a password, and whether the password was proved for it, and not remembered.
+func (a *Authenticator) basic(ctx context.Context, c Credentials) (caller directory.Caller, proved bool, err error) {
 	// Only who has proved a password is remembered, and with that password: whatever else is tried costs as much as
 	// for a name that does not exist.
 	var state directory.PasswordState
@@ -101,19 +113,19 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (direct
 		read = true
 		account, err := orNobody(a.accounts.Account(ctx, a.options.LoginField, c.Login))
 		if err == nil {
-			state, err = a.prove(ctx, c, account)
+			state, proved, err = a.prove(ctx, c, account)
 		}
 		return account, err
 	})
 	if err == nil && !read {
-		state, err = a.prove(ctx, c, account)
+		state, proved, err = a.prove(ctx, c, account)
 	}
 	if err != nil {
-		return directory.Caller{}, err
+		return directory.Caller{}, proved, err
 	}
-	caller, err := a.caller(ctx, account)
+	caller, err = a.caller(ctx, account)
 	caller.Login, caller.MustChange = c.Login, state.MustChange
-	return caller, err
+	return caller, proved, err
 }
 
 // orNobody returns the zero Account in the place of an error that says there is none.
@@ -143,22 +155,23 @@ func (a *Authenticator) caller(ctx context.Context, account directory.Account) (
 	}, err
 }
 
-// bearer returns the caller with a token.
-func (a *Authenticator) bearer(ctx context.Context, token string) (directory.Caller, error) {
+// bearer returns the caller with a token, and whether the token was verified for it, and not remembered.
+func (a *Authenticator) bearer(ctx context.Context, token string) (caller directory.Caller, verified bool, err error) {
 	digest := sha256.Sum256([]byte(token))
 	b, err := a.bearers.read(string(digest[:]), a.options.Freshness, func() (bearer, error) {
+		verified = true
 		if a.issuer != nil && a.issuer.issued(token) {
 			return a.guest(ctx, token)
 		}
 		return a.resident(ctx, token)
 	})
 	if err != nil {
-		return directory.Caller{}, err
+		return directory.Caller{}, verified, err
 	}
 	if !time.Now().Before(b.until) {
-		return directory.Caller{}, &directory.Error{Code: directory.InvalidToken}
+		return directory.Caller{}, verified, &directory.Error{Code: directory.InvalidToken}
 	}
-	return b.caller, nil
+	return b.caller, verified, nil
 }
 
 // resident returns who has a token of ours.

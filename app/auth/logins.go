@@ -24,12 +24,18 @@ type Login struct {
 // Login proves a password by a bind and begins a session. Errors: those of [Authenticator.Authenticate], and
 // password-must-change.
 func (a *Authenticator) Login(ctx context.Context, c Credentials) (Login, error) {
+	login, err := a.login(ctx, c)
+	a.observe(methodLogin, true, err)
+	return login, err
+}
+
+func (a *Authenticator) login(ctx context.Context, c Credentials) (Login, error) {
 	account, err := orNobody(a.accounts.Account(ctx, a.options.LoginField, c.Login))
 	if err != nil {
 		return Login{}, err
 	}
 	a.proofs.forgetDone(a.proofs.key(c, account))
-	state, err := a.prove(ctx, c, account)
+	state, _, err := a.prove(ctx, c, account)
 	if err != nil {
 		return Login{}, err
 	}
@@ -53,6 +59,12 @@ func (a *Authenticator) Login(ctx context.Context, c Credentials) (Login, error)
 // Refresh gives new tokens for a refresh token that was not used yet; one that was ends the session, since somebody
 // else has it. Errors: invalid-token.
 func (a *Authenticator) Refresh(ctx context.Context, token string) (Login, error) {
+	login, err := a.refresh(ctx, token)
+	a.observe(methodRefresh, true, err)
+	return login, err
+}
+
+func (a *Authenticator) refresh(ctx context.Context, token string) (Login, error) {
 	said, err := a.tokens.verify(token, refreshToken)
 	if err != nil {
 		return Login{}, err

@@ -33,6 +33,9 @@ type OIDC struct {
 	RolesClaim string
 	// Timeout is for each request to the issuer.
 	Timeout time.Duration
+	// Through, where it is not nil, wraps what requests to the issuer go through. They have the values of the context of
+	// whoever's token they are made for.
+	Through func(http.RoundTripper) http.RoundTripper
 }
 
 // Bounds of what others can make Rollcall do.
@@ -93,8 +96,12 @@ type identity struct {
 func newIssuer(o OIDC) *issuer {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true // it is asked too seldom
+	var through http.RoundTripper = transport
+	if o.Through != nil {
+		through = o.Through(transport)
+	}
 	return &issuer{
-		options: o, transport: transport,
+		options: o, transport: through,
 		config:    &oidc.Config{ClientID: o.Audience, SupportedSigningAlgs: asymmetric},
 		discovery: rate.NewLimiter(rate.Every(discoverEvery), 1),
 	}
@@ -205,7 +212,7 @@ func (i *issuer) discovered(ctx context.Context) (*remoteKeys, error) {
 	old := i.keys == nil || time.Since(i.found) >= discoveredFor
 	if old && i.pending == nil && i.discovery.Allow() {
 		i.pending = make(chan struct{})
-		go i.discover(i.pending)
+		go i.discover(ctx, i.pending)
 	}
 	keys, pending, err := i.keys, i.pending, i.err
 	i.mutex.Unlock()
@@ -228,9 +235,9 @@ func (i *issuer) discovered(ctx context.Context) (*remoteKeys, error) {
 	return i.keys, nil
 }
 
-// discover finds the issuer's keys, for all who wait.
-func (i *issuer) discover(done chan<- struct{}) {
-	keys, err := i.findKeys()
+// discover finds the issuer's keys, for all who wait. It does not end with the one who asked first.
+func (i *issuer) discover(asker context.Context, done chan<- struct{}) {
+	keys, err := i.findKeys(asker)
 	i.mutex.Lock()
 	if err == nil {
 		i.keys, i.found = keys, time.Now()
@@ -240,9 +247,10 @@ func (i *issuer) discover(done chan<- struct{}) {
 	close(done)
 }
 
-func (i *issuer) findKeys() (*remoteKeys, error) {
+func (i *issuer) findKeys(asker context.Context) (*remoteKeys, error) {
 	ctx := context.Background() // the client has a timeout
 	reader := &documents{next: i.transport, limit: rate.NewLimiter(rate.Inf, 0)}
+	reader.asker.Store(&asker)
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, i.client(reader)), i.options.Issuer)
 	if err != nil {
 		return nil, err
@@ -278,6 +286,22 @@ type documents struct {
 	limit *rate.Limiter
 	// good tells whether the last one could be read.
 	good atomic.Bool
+	// asker is the context of a request that waits for one; nil for none.
+	asker atomic.Pointer[context.Context]
+}
+
+// onBehalf is a context with the values of another, who asked.
+type onBehalf struct {
+	context.Context
+	asker context.Context
+}
+
+// Value implements [context.Context].
+func (o onBehalf) Value(key any) any {
+	if value := o.Context.Value(key); value != nil {
+		return value
+	}
+	return o.asker.Value(key)
 }
 
 var errTooOften = errors.New("the issuer was asked a moment ago")
@@ -286,6 +310,9 @@ var errTooOften = errors.New("the issuer was asked a moment ago")
 func (d *documents) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !d.limit.Allow() {
 		return nil, errTooOften
+	}
+	if asker := d.asker.Load(); asker != nil {
+		r = r.WithContext(onBehalf{r.Context(), *asker})
 	}
 	response, err := d.next.RoundTrip(r)
 	d.good.Store(err == nil && response.StatusCode == http.StatusOK)
@@ -313,6 +340,9 @@ type keySet struct {
 
 // VerifySignature implements [oidc.KeySet].
 func (k *keySet) VerifySignature(ctx context.Context, token string) ([]byte, error) {
+	if k.documents.asker.CompareAndSwap(nil, &ctx) {
+		defer k.documents.asker.Store(nil)
+	}
 	payload, err := k.RemoteKeySet.VerifySignature(ctx, token)
 	// An error with another in it is one of reading the keys. Where they were read a moment ago the token is to
 	// blame.

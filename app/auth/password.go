@@ -37,10 +37,11 @@ func newProofs(memory time.Duration) *proofs {
 }
 
 // prove finds out whether a password is an account's, by a bind or because it was a short while ago. Requests that
-// come with the same password at the same time share one bind. Whose account it can't be, that takes as long.
-func (a *Authenticator) prove(ctx context.Context, c Credentials, account directory.Account) (directory.PasswordState, error) {
+// come with the same password at the same time share one bind; mine tells whose it was. Whose account it can't be, that
+// takes as long.
+func (a *Authenticator) prove(ctx context.Context, c Credentials, account directory.Account) (state directory.PasswordState, mine bool, err error) {
 	if c.Login == "" || c.Password == "" {
-		return directory.PasswordState{}, &directory.Error{Code: directory.InvalidCredentials}
+		return directory.PasswordState{}, false, &directory.Error{Code: directory.InvalidCredentials}
 	}
 	key := a.proofs.key(c, account)
 	for {
@@ -48,19 +49,19 @@ func (a *Authenticator) prove(ctx context.Context, c Credentials, account direct
 		if mine {
 			p.state, p.err = a.bind(ctx, c, account)
 			a.proofs.finish(key, p)
-			return p.state, p.err
+			return p.state, true, p.err
 		}
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return directory.PasswordState{}, &directory.Error{Code: directory.Timeout, Cause: context.Cause(ctx)}
+			return directory.PasswordState{}, false, &directory.Error{Code: directory.Timeout, Cause: context.Cause(ctx)}
 		}
 		if directory.Is(p.err, directory.InvalidCredentials) {
-			return p.state, p.err
+			return p.state, false, p.err
 		}
 		if p.err == nil && time.Now().Before(p.until) {
 			// Whoever has no guess left is not to learn that this one would have been right.
-			return p.state, a.limits.check(a.limited(c, account), c.Address)
+			return p.state, false, a.limits.check(a.limited(c, account), c.Address)
 		}
 		a.proofs.drop(key, p)
 	}

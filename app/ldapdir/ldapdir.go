@@ -62,6 +62,10 @@ type Options struct {
 	LoginField string
 	// Mappings are the kinds.
 	Mappings []Mapping
+	// Observe is told of each operation when it has ended: its name in small letters, the name of its result code
+	// (RFC 4511), or "timeout", "connection-lost" or "abandoned" where there was no answer, when it began and how long
+	// it took. It is called by many at a time, with the context of who asked; nil: nobody watches.
+	Observe func(ctx context.Context, operation, result string, begun time.Time, took time.Duration)
 }
 
 // Directory is a [directory.Directory] and [directory.Accounts] in an LDAP server.
@@ -134,13 +138,6 @@ func limitMessages(bytes int64) {
 func (d *Directory) Close() {
 	d.held.close()
 	d.pool.close()
-}
-
-// Ready asks the server for a sign of life.
-func (d *Directory) Ready(ctx context.Context) error {
-	_, err := d.search(ctx, ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
-		"(objectClass=*)", []string{"1.1"}, nil))
-	return d.fault(err, nil)
 }
 
 // Holds reports whether a DN is as those of a kind's entries are: where it lies, and by its naming attribute.

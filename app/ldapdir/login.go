@@ -83,7 +83,7 @@ const (
 // bindAs binds on a connection of the lane of logins, and returns what the password policy says. Unless there is an
 // error, the caller gives the connection back.
 func (d *Directory) bindAs(ctx context.Context, dn, password string) (*conn, *ldap.ControlBeheraPasswordPolicy, error) {
-	c, result, err := borrow(ctx, &d.pool.logins, func(l *ldap.Conn) (*ldap.SimpleBindResult, error) {
+	c, result, err := borrow(ctx, &d.pool.logins, opBind, func(l *ldap.Conn) (*ldap.SimpleBindResult, error) {
 		return l.SimpleBind(ldap.NewSimpleBindRequest(dn, password, []ldap.Control{ldap.NewControlBeheraPasswordPolicy()}))
 	})
 	if result != nil {
@@ -134,7 +134,7 @@ func (d *Directory) lacksPassword(ctx context.Context, dn string) (bool, error) 
 		return false, nil
 	}
 	attribute := d.of(directory.KindUsers).attributeOf(directory.FieldUserPassword).Type
-	_, err := read(ctx, d.pool, func(l *ldap.Conn) (bool, error) { return l.Compare(dn, attribute, "-") })
+	_, err := read(ctx, d.pool, opCompare, func(l *ldap.Conn) (bool, error) { return l.Compare(dn, attribute, "-") })
 	if !answered(err) {
 		return false, d.fault(err, nil)
 	}

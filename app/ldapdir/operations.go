@@ -14,7 +14,7 @@ import (
 
 func (d *Directory) search(ctx context.Context, request *ldap.SearchRequest) (*ldap.SearchResult, error) {
 	return acting(ctx, d, &request.Controls, func() (*ldap.SearchResult, error) {
-		return read(ctx, d.pool, func(l *ldap.Conn) (*ldap.SearchResult, error) { return l.Search(request) })
+		return read(ctx, d.pool, opSearch, func(l *ldap.Conn) (*ldap.SearchResult, error) { return l.Search(request) })
 	})
 }
 
@@ -23,7 +23,7 @@ func (d *Directory) add(ctx context.Context, request *ldap.AddRequest) error {
 		return d.planned(ctx, plan, d.addRecord(request), &request.Controls, func() error { return d.add(directory.WithPlan(ctx, nil), request) })
 	}
 	_, err := acting(ctx, d, &request.Controls, func() (struct{}, error) {
-		return do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Add(request) })
+		return do(ctx, d.pool, opAdd, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Add(request) })
 	})
 	return err
 }
@@ -36,7 +36,7 @@ func (d *Directory) modify(ctx context.Context, request *ldap.ModifyRequest) (*l
 		})
 	}
 	return acting(ctx, d, &request.Controls, func() (*ldap.ModifyResult, error) {
-		return do(ctx, d.pool, func(l *ldap.Conn) (*ldap.ModifyResult, error) { return l.ModifyWithResult(request) })
+		return do(ctx, d.pool, opModify, func(l *ldap.Conn) (*ldap.ModifyResult, error) { return l.ModifyWithResult(request) })
 	})
 }
 
@@ -46,7 +46,7 @@ func (d *Directory) remove(ctx context.Context, request *ldap.DelRequest) error 
 			func() error { return d.remove(directory.WithPlan(ctx, nil), request) })
 	}
 	_, err := acting(ctx, d, &request.Controls, func() (struct{}, error) {
-		return do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Del(request) })
+		return do(ctx, d.pool, opDelete, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.Del(request) })
 	})
 	return err
 }
@@ -57,14 +57,14 @@ func (d *Directory) rename(ctx context.Context, request *ldap.ModifyDNRequest) e
 			func() error { return d.rename(directory.WithPlan(ctx, nil), request) })
 	}
 	_, err := acting(ctx, d, &request.Controls, func() (struct{}, error) {
-		return do(ctx, d.pool, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.ModifyDN(request) })
+		return do(ctx, d.pool, opModifyDN, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.ModifyDN(request) })
 	})
 	return err
 }
 
 func (d *Directory) extended(ctx context.Context, request *ldap.ExtendedRequest) error {
 	_, err := acting(ctx, d, &request.Controls, func() (*ldap.ExtendedResponse, error) {
-		return do(ctx, d.pool, func(l *ldap.Conn) (*ldap.ExtendedResponse, error) { return l.Extended(request) })
+		return do(ctx, d.pool, opExtended, func(l *ldap.Conn) (*ldap.ExtendedResponse, error) { return l.Extended(request) })
 	})
 	return err
 }

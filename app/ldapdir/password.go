@@ -70,7 +70,7 @@ func (d *Directory) changeOwnPassword(ctx context.Context, m *mapping, server *f
 		plan.Add(d.passwordRecord(dn), false)
 		return nil
 	}
-	_, err = counted(ctx, c, func(l *ldap.Conn) (*ldap.ExtendedResponse, error) { return l.Extended(request) })
+	_, err = counted(ctx, c, opExtended, func(l *ldap.Conn) (*ldap.ExtendedResponse, error) { return l.Extended(request) })
 	fault := d.passwordFault(err, m, directory.FieldNewPassword)
 	if hasCode(err, ldap.LDAPResultInsufficientAccessRights) && directory.Is(fault, directory.Internal) {
 		return &directory.Error{Code: directory.Forbidden, Detail: "The directory server does not let you change your password.", Cause: err}

@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
-
-	"rollcall/app/directory"
 )
 
 // pool keeps the connections, in lanes by what they are good for.
@@ -31,6 +29,8 @@ type pool struct {
 	// shared carries operations that end soon, many at a time on each connection.
 	shared []slot
 	turn   atomic.Uint32
+	// waiting are those who wait while somebody else replaces a shared connection.
+	waiting atomic.Int32
 	// paged carries paged searches: a cookie is valid only on the connection that made it.
 	paged exclusive
 	// logins carries binds as somebody else: a bind changes what a connection may do.
@@ -127,7 +127,7 @@ func (p *pool) dial(ctx context.Context) (*conn, error) {
 	c.SetTimeout(p.options.Timeout + time.Second) // a backstop: the context's deadline comes first
 	c.Start()
 	if p.options.StartTLS {
-		if _, err := await(ctx, c, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.StartTLS(p.tls) }); err != nil {
+		if _, err := observed(ctx, c, opExtended, func(l *ldap.Conn) (struct{}, error) { return struct{}{}, l.StartTLS(p.tls) }); err != nil {
 			c.retire()
 			return nil, p.insecure(ctx, err)
 		}
@@ -147,12 +147,15 @@ func (p *pool) dialService(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := await(ctx, c, func(l *ldap.Conn) (*features, error) {
-		if err := l.Bind(p.options.BindDN, p.options.BindPassword); err != nil {
-			return nil, fmt.Errorf("log in as %s: %w", p.options.BindDN, err)
-		}
-		return readFeatures(l, p.options.PasswordPolicy)
+	var found *features
+	_, err = observed(ctx, c, opBind, func(l *ldap.Conn) (struct{}, error) {
+		return struct{}{}, l.Bind(p.options.BindDN, p.options.BindPassword)
 	})
+	if err != nil {
+		err = fmt.Errorf("log in as %s: %w", p.options.BindDN, err)
+	} else {
+		found, err = observed(ctx, c, opSearch, func(l *ldap.Conn) (*features, error) { return readFeatures(l, p.options.PasswordPolicy) })
+	}
 	if err != nil {
 		c.retire()
 		if lost, ok := errors.AsType[*lostError](err); ok {
@@ -190,12 +193,10 @@ func (s *slot) take(ctx context.Context, p *pool) (*conn, error) {
 	if c := s.conn.Load(); c != nil && c.usable() {
 		return c, nil
 	}
-	select {
-	case s.dialing <- struct{}{}:
-		defer func() { <-s.dialing }()
-	case <-ctx.Done():
-		return nil, &lostError{timeout: true, cause: context.Cause(ctx)}
+	if err := s.lock(ctx, p); err != nil {
+		return nil, err
 	}
+	defer func() { <-s.dialing }()
 	if c := s.conn.Load(); c != nil {
 		if c.usable() {
 			return c, nil
@@ -211,24 +212,36 @@ func (s *slot) take(ctx context.Context, p *pool) (*conn, error) {
 	return c, nil
 }
 
+// lock waits until nobody else replaces the connection.
+func (s *slot) lock(ctx context.Context, p *pool) error {
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
+	select {
+	case s.dialing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &lostError{timeout: true, cause: context.Cause(ctx)}
+	}
+}
+
 // next returns the slots in turn.
 func (p *pool) next() *slot { return &p.shared[p.turn.Add(1)%uint32(len(p.shared))] }
 
 // do runs one operation on a shared connection, within the configured time and the context's.
-func do[T any](ctx context.Context, p *pool, operation func(*ldap.Conn) (T, error)) (T, error) {
+func do[T any](ctx context.Context, p *pool, name string, operation func(*ldap.Conn) (T, error)) (T, error) {
 	ctx, cancel := p.limit(ctx)
 	defer cancel()
-	return doOn(ctx, p, p.next(), operation)
+	return doOn(ctx, p, p.next(), name, operation)
 }
 
 // read is do for operations that change nothing: on a connection that was found closed it is tried once more.
-func read[T any](ctx context.Context, p *pool, operation func(*ldap.Conn) (T, error)) (T, error) {
+func read[T any](ctx context.Context, p *pool, name string, operation func(*ldap.Conn) (T, error)) (T, error) {
 	ctx, cancel := p.limit(ctx)
 	defer cancel()
 	s := p.next()
-	value, err := doOn(ctx, p, s, operation)
+	value, err := doOn(ctx, p, s, name, operation)
 	if foundClosed(err) {
-		return doOn(ctx, p, s, operation)
+		return doOn(ctx, p, s, name, operation)
 	}
 	return value, err
 }
@@ -239,25 +252,20 @@ func foundClosed(err error) bool {
 	return ok && lost.sent && !lost.timeout
 }
 
-func doOn[T any](ctx context.Context, p *pool, s *slot, operation func(*ldap.Conn) (T, error)) (T, error) {
+func doOn[T any](ctx context.Context, p *pool, s *slot, name string, operation func(*ldap.Conn) (T, error)) (T, error) {
+	begun := time.Now()
 	for {
 		c, err := s.take(ctx, p)
 		if err != nil {
 			var none T
+			p.observe(ctx, name, begun, time.Since(begun), err)
 			return none, err
 		}
-		value, err := counted(ctx, c, operation)
+		value, err := counted(ctx, c, name, operation)
 		if !errors.Is(err, errRetired) {
 			return value, err
 		}
 	}
-}
-
-// counted is await, counted in the request's usage.
-func counted[T any](ctx context.Context, c *conn, operation func(*ldap.Conn) (T, error)) (T, error) {
-	begun := time.Now()
-	defer func() { directory.UsageFrom(ctx).Add(time.Since(begun)) }()
-	return await(ctx, c, operation)
 }
 
 // lane is a number of places, for each of which one has to wait its turn.
@@ -328,16 +336,18 @@ func (e *exclusive) lease(ctx context.Context) (*conn, error) {
 
 // borrow leases a connection and runs a first operation on it, within the configured time and the context's: once
 // more where the connection was found closed. Unless there is an error, the caller gives the connection back.
-func borrow[T any](ctx context.Context, e *exclusive, operation func(*ldap.Conn) (T, error)) (*conn, T, error) {
+func borrow[T any](ctx context.Context, e *exclusive, name string, operation func(*ldap.Conn) (T, error)) (*conn, T, error) {
 	ctx, cancel := e.pool.limit(ctx)
 	defer cancel()
+	begun := time.Now()
 	for again := true; ; again = false {
 		c, err := e.lease(ctx)
 		if err != nil {
 			var none T
+			e.pool.observe(ctx, name, begun, time.Since(begun), err)
 			return nil, none, err
 		}
-		value, err := counted(ctx, c, operation)
+		value, err := counted(ctx, c, name, operation)
 		if err == nil {
 			return c, value, nil
 		}

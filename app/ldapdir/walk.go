@@ -184,9 +184,9 @@ func (w *walk) read(ctx context.Context, size int) error {
 		var err error
 		result, err = acting(ctx, w.directory, &w.search.Controls, func() (found *ldap.SearchResult, err error) {
 			if w.conn != nil {
-				return counted(ctx, w.conn, nextPage)
+				return counted(ctx, w.conn, opSearch, nextPage)
 			}
-			w.conn, found, err = borrow(ctx, &w.directory.pool.paged, nextPage)
+			w.conn, found, err = borrow(ctx, &w.directory.pool.paged, opSearch, nextPage)
 			return found, err
 		})
 		if err == nil {

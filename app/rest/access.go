@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"html/template"
 	"net/http"
 
 	"rollcall/app/directory"
@@ -39,19 +38,7 @@ func (a *api) access(w http.ResponseWriter, r *http.Request) error {
 		}
 		table.Rules = append(table.Rules, row)
 	}
-	return answerPage(w, r, accessPage, table, table)
+	return a.answerPage(w, r, accessPage, table, table)
 }
 
-var accessPage = template.Must(template.Must(pageHead.Clone()).New("page").Parse(`{{template "head" "who may do what"}}
-<h1>Who may do what</h1>
-<p>Everybody has the role <em>self</em>. A caller with several roles may do what any of them may.
-To <em>set-password</em> is to give somebody a password, to <em>change-password</em> to change one by giving the current one.</p>
-<table>
-<tr><th>Action<th>on{{range .Roles}}<th>{{.}}{{end}}
-{{range $rule := .Rules}}<tr><td>{{.Action}}<td>{{.Kind}}{{range $.Roles}}<td>{{index $rule.Roles .}}{{end}}
-{{end}}</table>
-<dl>
-{{range .Extents}}<dt>{{.Extent}}<dd>{{.Description}}
-{{end}}</dl>
-</html>
-`))
+var accessPage = pageOf("access.html")

@@ -45,7 +45,13 @@ func (a *api) observed(next http.Handler) http.Handler {
 		a.protect(w.Header(), r)
 		answer := &answer{ResponseWriter: w}
 		ctx := directory.WithUsage(context.WithValue(r.Context(), exchangeKey{}, x), &x.usage)
-		defer func() { a.log(r, x, answer, time.Since(begun)) }()
+		defer func() {
+			took := time.Since(begun)
+			if a.Observe != nil {
+				a.Observe(ctx, r.Method, x.route, answer.status, took)
+			}
+			a.log(r, x, answer, took)
+		}()
 		next.ServeHTTP(answer, r.WithContext(ctx))
 	})
 }
@@ -71,6 +77,11 @@ func (a *api) log(r *http.Request, x *exchange, answer *answer, took time.Durati
 	}
 	if x.err != nil {
 		fields["error"] = x.err.Error()
+	}
+	if a.Trace != nil {
+		if trace := a.Trace(r.Context()); trace != "" {
+			fields["trace_id"] = trace
+		}
 	}
 	a.Log.WithFields(fields).Log(level, "request")
 }

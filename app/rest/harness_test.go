@@ -91,7 +91,7 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 			},
 		},
 		rest: rest.Options{
-			Kinds:   []*directory.Kind{ldapdirtest.Users, ldapdirtest.Groups, ldapdirtest.Hosts},
+			Kinds:   allKinds,
 			Version: "test", RequestTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxBodyBytes: 1 << 20, Log: log,
 		},
 	}
@@ -112,8 +112,11 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 	if s.between != nil {
 		inner = s.between(inner)
 	}
-	protection := directory.Protection{AdminGroup: adminGroup, Entries: []string{adminDN, "cn=protected,ou=people," + ldapdirtest.Base}, SameDN: ldapdir.SameDN, Groups: d.Groups}
-	s.rest.Ready, s.rest.Logins = d.Ready, authenticator
+	protection := directory.Protection{AdminGroup: adminGroup, Entries: []string{adminDN, "cn=protected,ou=people," + ldapdirtest.Base, "cn=protected,ou=hosts," + ldapdirtest.Base}, SameDN: ldapdir.SameDN, Groups: d.Groups}
+	s.rest.Logins = authenticator
+	if s.rest.Checks == nil {
+		s.rest.Checks = d.Checks(sessions)
+	}
 	if s.rest.Authenticate == nil {
 		s.rest.Authenticate = authenticator.Authenticate
 	}
@@ -125,7 +128,7 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 			s.rest.Directory = directory.NewAudited(guarded, s.record)
 		}
 	}
-	a.server = httptest.NewServer(rest.New(s.rest))
+	a.server = httptest.NewServer(recorded(t, s.rest))
 	t.Cleanup(a.server.Close)
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(transport.CloseIdleConnections)

@@ -40,7 +40,7 @@ func TestEveryAnswerTellsBrowsersToDoNothingWithIt(t *testing.T) {
 		}
 		policy := "default-src 'none'; frame-ancestors 'none'"
 		if slices.Contains(c.headers, "text/html") {
-			policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'" // the page's own
+			policy = pagePolicy
 		}
 		for name, want := range map[string]string{
 			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
@@ -65,7 +65,7 @@ func TestAPanicIsAnsweredWithTheSameHeaders(t *testing.T) {
 func TestOnlyOverTLSBrowsersAreToldToStayThere(t *testing.T) {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	handler := rest.New(rest.Options{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Log: log})
+	handler := recorded(t, rest.Options{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Log: log})
 	for _, c := range []struct {
 		what, peer, proto, url string
 		want                   bool

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"go.yaml.in/yaml/v3"
@@ -39,9 +40,18 @@ func (a *api) describe() (asJSON, asYAML []byte) {
 	return asJSON, toYAML(asJSON)
 }
 
-// at returns a document, as JSON or YAML, with the address of the API in it.
+// at returns a document, as JSON or YAML, with the address of the API in it. What YAML does not take as it is, JSON may
+// escape as well.
 func at(document []byte, server string) []byte {
-	url, _ := json.Marshal(server) // a string: can't fail
+	quoted, _ := json.Marshal(server) // a string: can't fail
+	var url []byte
+	for _, r := range string(quoted) {
+		if r < 0x7f || r > 0xffff {
+			url = utf8.AppendRune(url, r)
+		} else {
+			url = fmt.Appendf(url, `\u%04x`, r)
+		}
+	}
 	return bytes.Replace(document, []byte(`"`+anyServer+`"`), url, 1)
 }
 
@@ -177,7 +187,7 @@ func (o documented) describe(path string, variables openapi3.Parameters, shared 
 		if answer.Headers == nil {
 			answer.Headers = openapi3.Headers{}
 		}
-		answer.Headers[headerRequestID] = headerRef(headerRequestID)
+		answer.Headers[headerRequestID] = headerRef(headerRequestID, true)
 		described.Responses.Set(strconv.Itoa(status), &openapi3.ResponseRef{Value: answer})
 	}
 	for status, codes := range byStatus(o.codes) {
@@ -245,19 +255,26 @@ func nameOf(codes []*directory.Code) string {
 func refusalOf(codes []*directory.Code) *openapi3.Response {
 	var says []string
 	var names []string
+	waits := 0
 	examples := openapi3.Examples{}
 	response := openapi3.NewResponse()
-	response.Headers = openapi3.Headers{headerRequestID: headerRef(headerRequestID)}
+	response.Headers = openapi3.Headers{headerRequestID: headerRef(headerRequestID, true)}
 	for _, code := range codes {
 		says = append(says, fmt.Sprintf("`%s`: %s. %s", code.Name, code.Title, code.Remedy))
 		names = append(names, code.Name)
 		examples[code.Name] = &openapi3.ExampleRef{Value: &openapi3.Example{Summary: code.Title, Value: sampleProblem(code)}}
 		if code.RetryAfter > 0 {
-			response.Headers[headerRetryAfter] = headerRef(headerRetryAfter)
+			waits++
+			response.Headers[headerRetryAfter] = headerRef(headerRetryAfter, waits == len(codes))
 		}
 	}
-	if codes[0].Status == http.StatusUnauthorized {
-		response.Headers[headerChallenge] = headerRef(headerChallenge)
+	switch codes[0].Status {
+	case http.StatusUnauthorized:
+		response.Headers[headerChallenge] = headerRef(headerChallenge, true)
+	case http.StatusUnsupportedMediaType:
+		for _, name := range []string{headerAccept, headerAcceptPatch, headerAcceptPost} {
+			response.Headers[name] = headerRef(name, false)
+		}
 	}
 	schema := &openapi3.Schema{AllOf: openapi3.SchemaRefs{refTo(schemaProblem), object("", properties{"code": oneOf("", names...)})}}
 	response.Content = openapi3.Content{typeProblem: {Schema: &openapi3.SchemaRef{Value: schema}, Examples: examples}}
@@ -266,38 +283,57 @@ func refusalOf(codes []*directory.Code) *openapi3.Response {
 
 // The headers that the document describes.
 const (
-	headerRequestID  = "X-Request-Id"
-	headerETag       = "ETag"
-	headerLocation   = "Location"
-	headerLink       = "Link"
-	headerTotal      = "X-Total-Count"
-	headerRetryAfter = "Retry-After"
-	headerChallenge  = "WWW-Authenticate"
+	headerRequestID   = "X-Request-Id"
+	headerETag        = "ETag"
+	headerLocation    = "Location"
+	headerLink        = "Link"
+	headerTotal       = "X-Total-Count"
+	headerRetryAfter  = "Retry-After"
+	headerChallenge   = "WWW-Authenticate"
+	headerAccept      = "Accept"
+	headerAcceptPatch = "Accept-Patch"
+	headerAcceptPost  = "Accept-Post"
 )
 
-func headerRef(name string) *openapi3.HeaderRef {
+// headerRef refers to a header that is always there, or one that may be.
+func headerRef(name string, always bool) *openapi3.HeaderRef {
+	if !always {
+		name += mayBe
+	}
 	return &openapi3.HeaderRef{Ref: "#/components/headers/" + name, Value: &openapi3.Header{}}
 }
+
+// mayBe ends the name of a header that is not always there.
+const mayBe = "-if-any"
 
 // responseHeaders describes the headers of answers.
 func responseHeaders() openapi3.Headers {
 	headers := openapi3.Headers{}
-	for name, description := range map[string]string{
-		headerRequestID:  "What the log calls the request: the client's own, where it is fit to be logged.",
-		headerETag:       "The state of the entry, for If-Match and If-None-Match.",
-		headerLocation:   "Where the entry is.",
-		headerLink:       "The next page, with rel=\"next\", while there is more (RFC 8288).",
-		headerTotal:      "How many entries match, where count=true asks for it.",
-		headerRetryAfter: "Seconds that a client does well to wait.",
-		headerChallenge:  "How one may log in (RFC 9110 §11.6.1).",
+	for _, header := range []struct {
+		names       []string
+		description string
+		example     any
+	}{
+		{[]string{headerRequestID}, "What the log calls the request: the client's own, where it is fit to be logged.", sampleRequestID},
+		{[]string{headerETag, headerETag + mayBe}, "The state of the entry, for If-Match and If-None-Match.", sampleETag},
+		{[]string{headerLocation, headerLocation + mayBe}, "Where the entry is.", "http://127.0.0.1:8080/users/alice"},
+		{[]string{headerLink + mayBe}, `The next page, with rel="next", while there is more (RFC 8288).`, `<http://127.0.0.1:8080/users?cursor=…>; rel="next"`},
+		{[]string{headerTotal + mayBe}, "How many entries match, where count=true asks for it.", 20},
+		{[]string{headerRetryAfter, headerRetryAfter + mayBe}, "Seconds that a client does well to wait.", 2},
+		{[]string{headerChallenge}, "How one may log in (RFC 9110 §11.6.1).", `Basic realm="Rollcall", charset="UTF-8"`},
+		{[]string{headerAccept + mayBe}, "The types that a PUT takes here.", typeJSON},
+		{[]string{headerAcceptPatch + mayBe}, "The types that a PATCH takes here (RFC 5789).", typeMergePatch + ", " + typeJSONPatch + ", " + typeJSON},
+		{[]string{headerAcceptPost + mayBe}, "The types that a POST takes here (RFC 9110 §15.5.16).", typeJSON + ", " + typeNDJSON},
 	} {
-		schema := openapi3.NewStringSchema()
-		if name == headerTotal || name == headerRetryAfter {
-			schema = openapi3.NewIntegerSchema()
+		for _, name := range header.names {
+			schema := openapi3.NewStringSchema()
+			if _, ok := header.example.(int); ok {
+				schema = openapi3.NewIntegerSchema()
+			}
+			headers[name] = &openapi3.HeaderRef{Value: &openapi3.Header{Parameter: openapi3.Parameter{
+				Description: header.description, Required: !strings.HasSuffix(name, mayBe), Schema: schema.NewRef(), Example: header.example,
+			}}}
 		}
-		headers[name] = &openapi3.HeaderRef{Value: &openapi3.Header{Parameter: openapi3.Parameter{
-			Description: description, Schema: &openapi3.SchemaRef{Value: schema},
-		}}}
 	}
 	return headers
 }

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -26,6 +27,9 @@ const (
 	schemaGenerated = "GeneratedPassword"
 	schemaReadiness = "Readiness"
 	schemaIndex     = "Index"
+	schemaMe        = "Me"
+	schemaFailure   = "Failure"
+	schemaBulkLine  = "BulkLine"
 )
 
 // schema is a schema that stands where it is used, or a reference to one that has a name.
@@ -36,6 +40,7 @@ type properties map[string]schema
 
 // schemas are all that bodies are made of, by name.
 func (a *api) schemas() openapi3.Schemas {
+	pointer := text("A JSON pointer (RFC 6901).")
 	all := openapi3.Schemas{
 		schemaProblem: object("A problem document (RFC 9457).", properties{
 			"type":       text("Where the error is explained."),
@@ -81,18 +86,29 @@ func (a *api) schemas() openapi3.Schemas {
 		schemaLogin: object("A login (RFC 6749 §5.1).", properties{
 			"access_token": text("To be sent as Authorization: Bearer."), "token_type": text("Bearer"),
 			"expires_in": integer("Seconds until the access token expires."), "refresh_token": text("For POST /refresh, once."),
-			"user":                refTo("User"),
+			"user":                a.userSchema(),
 			"password_expires_in": integer("Seconds until the password expires, where the directory warns."),
 			"grace_logins":        integer("Logins that are left with an expired password."),
 		}, "access_token", "token_type", "expires_in", "refresh_token", "user"),
-		schemaKeySet:    object("A JSON Web Key Set (RFC 7517 §5).", properties{"keys": list("", object("", nil))}, "keys"),
+		schemaMe: {Value: &openapi3.Schema{Description: "Oneself.", AllOf: openapi3.SchemaRefs{a.userSchema(), object("", properties{
+			"roles": list("The roles of one's groups.", oneOf("", directory.RoleAdmin, directory.RoleOperator, directory.RoleReader)),
+			"may": list("What the roles may do.", object("", properties{
+				"action": text("As in GET /docs/access."), "kind": text("The kind of entries."), "extent": text("How far it goes."),
+			}, "action", "kind", "extent")),
+		}, "roles", "may")}}},
+		schemaFailure:  object("The last line of what broke off: it is not whole.", properties{"error": refTo(schemaProblem)}, "error"),
+		schemaBulkLine: anyOf("A line: a result or, at the end of what broke off, why.", refTo(schemaBulk), refTo(schemaFailure)),
+		schemaKeySet: object("A JSON Web Key Set (RFC 7517 §5).", properties{"keys": list("", object("A public key.", properties{
+			"kty": text("OKP"), "crv": text("Ed25519"), "x": text("The key, base64url."), "kid": text("As in the header of tokens."),
+			"alg": text("EdDSA"), "use": text("sig"),
+		}, "kty", "kid"))}, "keys"),
 		schemaLoginForm: formSchema("What to log in with.", loginForm), schemaRefresh: formSchema("A refresh token.", refreshForm),
 		schemaPassword:  formSchema("One's own password takes currentPassword and newPassword; another's takes newPassword, or generate.", passwordForm),
 		schemaGenerated: object("A password that was made up.", properties{directory.FieldNewPassword: text("Shown this once.")}, directory.FieldNewPassword),
-		schemaJSONPatch: list("RFC 6902.", object("", properties{
-			"op":   oneOf("", "add", "remove", "replace", "move", "copy", "test"),
-			"path": text("A JSON pointer (RFC 6901)."), "from": text("A JSON pointer."), "value": {Value: &openapi3.Schema{Description: "Any value."}},
-		}, "op", "path")),
+		schemaJSONPatch: list("RFC 6902. What an operation has no use for is ignored.", anyOf("",
+			open(object("", properties{"op": oneOf("", "add", "replace", "test"), "path": pointer, "value": {Value: &openapi3.Schema{Description: "Any value."}}}, "op", "path", "value")),
+			open(object("", properties{"op": oneOf("", "remove"), "path": pointer}, "op", "path")),
+			open(object("", properties{"op": oneOf("", "copy", "move"), "path": pointer, "from": pointer}, "op", "path", "from")))),
 		schemaAccess: object("Who may do what.", properties{
 			"extents": list("What the extents mean.", object("", properties{"extent": text(""), "description": text("")}, "extent", "description")),
 			"rules": list("The table that decides.", object("", properties{
@@ -107,12 +123,30 @@ func (a *api) schemas() openapi3.Schemas {
 			"name": text("Rollcall"), "version": text(""), "login": text("How one logs in."), "links": mapOf("Where to go.", text("An address.")),
 		}, "name", "version", "login", "links"),
 	}
+	for name, example := range sampleAnswers() {
+		all[name].Value.Example = example
+	}
 	for _, kind := range a.Kinds {
-		all[entryOf(kind)] = shownSchema(kind)
-		all[inputOf(kind)] = inputSchema("As it is sent.", kind, false)
-		all[patchOf(kind)] = inputSchema("What is named changes; null removes (RFC 7396).", kind, true)
+		all[entryOf(kind)] = shownSchema("A "+kind.Singular+".", kind, directory.FieldDN, kind.Key)
+		all[entryOf(kind)].Value.Example = shownExample(kind)
+		all[listedOf(kind)] = shownSchema("A "+kind.Singular+" in a list: of its fields those that were asked for, or all.", kind)
+		all[inputOf(kind)] = inputSchema("A "+kind.Singular+" as it is sent.", kind, required(kind))
+		all[replacementOf(kind)] = inputSchema("A "+kind.Singular+" as it is sent to its own address. Its name may be left out.", kind, without(required(kind), kind.Key))
+		all[patchOf(kind)] = inputSchema("What is named changes; null removes (RFC 7396).", kind, nil)
+		all[renamingOf(kind)] = formSchema("The new name.", renamingForm(kind))
+		all[streamedOf(kind)] = anyOf("A line: an entry or, at the end of what broke off, why.", refTo(listedOf(kind)), refTo(schemaFailure))
 	}
 	return all
+}
+
+// userSchema refers to users, where the API has them.
+func (a *api) userSchema() schema {
+	for _, kind := range a.Kinds {
+		if kind.Name == directory.KindUsers {
+			return refTo(entryOf(kind))
+		}
+	}
+	return anything()
 }
 
 // entryOf is the name of a kind's schema.
@@ -120,12 +154,20 @@ func entryOf(kind *directory.Kind) string {
 	return strings.ToUpper(kind.Singular[:1]) + kind.Singular[1:]
 }
 
+func listedOf(kind *directory.Kind) string { return entryOf(kind) + "Listed" }
+
 func inputOf(kind *directory.Kind) string { return entryOf(kind) + "Input" }
+
+func replacementOf(kind *directory.Kind) string { return entryOf(kind) + "Replacement" }
 
 func patchOf(kind *directory.Kind) string { return entryOf(kind) + "Patch" }
 
-// shownSchema is an entry as answers show it. None of its fields is certain: fields= picks some.
-func shownSchema(kind *directory.Kind) schema {
+func renamingOf(kind *directory.Kind) string { return entryOf(kind) + "Renaming" }
+
+func streamedOf(kind *directory.Kind) string { return entryOf(kind) + "Line" }
+
+// shownSchema is an entry as answers show it.
+func shownSchema(description string, kind *directory.Kind, required ...string) schema {
 	all := properties{}
 	for i := range kind.Fields {
 		if f := &kind.Fields[i]; !f.WriteOnly {
@@ -134,32 +176,35 @@ func shownSchema(kind *directory.Kind) schema {
 			all[f.Name] = shown
 		}
 	}
-	return object("A "+kind.Singular+".", all)
+	return object(description, all, required...)
 }
 
-// inputSchema is an entry, or a change to one, as requests have it.
-func inputSchema(description string, kind *directory.Kind, nullable bool) schema {
+// inputSchema is an entry, or a change to one, as requests have it. What was read may be sent back as a whole, and null
+// is no value.
+func inputSchema(description string, kind *directory.Kind, required []string) schema {
 	all := properties{}
 	for i := range kind.Fields {
-		if f := &kind.Fields[i]; !f.ReadOnly {
-			sent := fieldSchema(f)
-			sent.Value.Nullable = nullable && !f.Required
-			sent.Value.WriteOnly = f.WriteOnly
-			all[f.Name] = sent
-		}
+		f := &kind.Fields[i]
+		sent := fieldSchema(f)
+		sent.Value.ReadOnly, sent.Value.WriteOnly, sent.Value.Nullable = f.ReadOnly, f.WriteOnly, !f.Required && !f.ReadOnly
+		all[f.Name] = sent
 	}
-	return object(description, all)
+	return closed(object(description, all, required...))
 }
 
-// requiring is an entry as requests have it, with what must not be missing there.
-func requiring(kind *directory.Kind, besides string) schema {
-	var required []string
+// required are the fields that a new entry must have.
+func required(kind *directory.Kind) []string {
+	var names []string
 	for i := range kind.Fields {
-		if f := &kind.Fields[i]; f.Required && f.Name != besides {
-			required = append(required, f.Name)
+		if f := &kind.Fields[i]; f.Required {
+			names = append(names, f.Name)
 		}
 	}
-	return &openapi3.SchemaRef{Value: &openapi3.Schema{AllOf: openapi3.SchemaRefs{refTo(inputOf(kind)), object("", nil, required...)}}}
+	return names
+}
+
+func without(names []string, name string) []string {
+	return slices.DeleteFunc(names, func(n string) bool { return n == name })
 }
 
 func formSchema(description string, form *directory.Kind) schema {
@@ -172,7 +217,7 @@ func formSchema(description string, form *directory.Kind) schema {
 			required = append(required, f.Name)
 		}
 	}
-	return object(description, all, required...)
+	return closed(object(description, all, required...))
 }
 
 // fieldSchema is what a field holds.
@@ -245,6 +290,24 @@ func object(description string, all properties, required ...string) schema {
 		value.WithPropertyRef(name, property)
 	}
 	return of(value, description)
+}
+
+// anything is an object of whatever kind.
+func anything() schema { return open(object("", nil)) }
+
+// open has an object take what it does not name.
+func open(object schema) schema { return taking(object, true) }
+
+// closed has an object refuse what it does not name.
+func closed(object schema) schema { return taking(object, false) }
+
+func taking(object schema, more bool) schema {
+	object.Value.AdditionalProperties = openapi3.AdditionalProperties{Has: &more}
+	return object
+}
+
+func anyOf(description string, choices ...schema) schema {
+	return of(&openapi3.Schema{AnyOf: choices}, description)
 }
 
 func of(value *openapi3.Schema, description string) schema {

@@ -261,7 +261,7 @@ func TestACursorOutlivesItsKeyAsLongAsThatIsKnown(t *testing.T) {
 	before.do("GET", fresh, nil).refused(directory.BadRequest)
 }
 
-// TestACursorGivesNobodyRights: whoever may see some groups only sees no others, nor members, by another's cursor.
+// TestACursorGivesNobodyRights: whoever sees other entries can't go on with another's cursor.
 func TestACursorGivesNobodyRights(t *testing.T) {
 	a := newAPI(t)
 	a.do("POST", "/users", object{"cn": "carl", "sn": "x", "userPassword": "a long password"}).want(201)
@@ -269,26 +269,18 @@ func TestACursorGivesNobodyRights(t *testing.T) {
 		a.do("PUT", "/groups/"+group+"/members/users/carl", nil).want(204)
 	}
 	carl := a.as("carl", "a long password")
-	own := carl.do("GET", "/groups", nil).want(200).names()
-	for _, query := range []string{"sort=cn", "sort=-cn", "fields=cn,members&sort=cn", `sort=cn&filter=cn+pr`} {
-		next := a.do("GET", "/groups?limit=1&"+query, nil).want(200).next()
-		var seen []string
-		for _, page := range carl.pages(next.RequestURI(), nil) {
-			seen = append(seen, page.names()...)
-			if strings.Contains(string(page.Body), "members") {
-				page.fail("members are shown")
-			}
-		}
-		if len(seen) == 0 || slices.ContainsFunc(seen, func(name string) bool { return !slices.Contains(own, name) }) {
-			t.Errorf("%s: carl sees %q, and is in %q", query, seen, own)
-		}
-	}
-	for _, path := range []string{"/users?limit=1", "/hosts?limit=1&sort=cn"} {
+	for _, path := range []string{
+		"/groups?limit=1", "/groups?limit=1&sort=-cn", "/groups?limit=1&fields=cn,members&sort=cn", "/groups?limit=1&sort=cn&filter=cn+pr",
+		"/groups?limit=1&sort=cn&filter=" + url.QueryEscape(`not (members eq "users/alice")`), "/users?limit=1", "/hosts?limit=1&sort=cn",
+	} {
 		next := a.do("GET", path, nil).want(200).next()
-		carl.do("GET", next.RequestURI(), nil).refused(directory.Forbidden)
+		carl.do("GET", next.RequestURI(), nil).refused(directory.CursorLost)
 	}
-	next := a.do("GET", "/groups?limit=1&sort=cn&filter="+url.QueryEscape(`not (members eq "users/alice")`), nil).want(200).next()
-	carl.do("GET", next.RequestURI(), nil).refused(directory.Forbidden, "filter")
+	for _, page := range carl.pages("/groups?limit=1", nil) {
+		if strings.Contains(string(page.Body), "members") {
+			page.fail("members are shown")
+		}
+	}
 }
 
 // TestWhenTheLastHundredAreGoneACursorIsLost, unless they were all, or the list is sorted.

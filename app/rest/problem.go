@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"html/template"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/gorilla/mux"
@@ -77,29 +77,54 @@ type catalogued struct {
 	Type   string `json:"type"`
 }
 
+// catalogued returns the row of a code.
+func (a *api) catalogued(code *directory.Code) catalogued {
+	return catalogued{code.Name, code.Status, code.Title, code.Remedy, a.errorPath(code)}
+}
+
+// errorsOfStatus are the errors with one status, for the page.
+type errorsOfStatus struct {
+	Status int
+	Errors []catalogued
+}
+
 func (a *api) listErrors(w http.ResponseWriter, r *http.Request) error {
 	var rows []catalogued
 	for _, code := range directory.Catalogue() {
-		rows = append(rows, catalogued{code.Name, code.Status, code.Title, code.Remedy, a.errorPath(code)})
+		rows = append(rows, a.catalogued(code))
 	}
-	return answerPage(w, r, errorsPage, rows, rows)
+	var groups []errorsOfStatus
+	for _, row := range slices.SortedStableFunc(slices.Values(rows), func(x, y catalogued) int { return x.Status - y.Status }) {
+		if len(groups) == 0 || groups[len(groups)-1].Status != row.Status {
+			groups = append(groups, errorsOfStatus{Status: row.Status})
+		}
+		group := &groups[len(groups)-1]
+		group.Errors = append(group.Errors, row)
+	}
+	return a.answerPage(w, r, errorsPage, rows, groups)
 }
 
 func (a *api) getError(w http.ResponseWriter, r *http.Request) error {
 	name := mux.Vars(r)["code"]
 	for _, code := range directory.Catalogue() {
-		if code.Name == name {
-			row := catalogued{code.Name, code.Status, code.Title, code.Remedy, a.errorPath(code)}
-			return answerPage(w, r, errorsPage, row, []catalogued{row})
+		if code.Name != name {
+			continue
 		}
+		row := a.catalogued(code)
+		example, _ := json.MarshalIndent(problem{ // strings and numbers: can't fail
+			Type: row.Type, Title: row.Title, Status: row.Status, Detail: row.Remedy, Instance: a.BasePath + "/…",
+			Code: row.Code, RequestID: exchangeOf(r).id,
+		}, "", "  ")
+		return a.answerPage(w, r, errorPage, row, struct {
+			catalogued
+			Wait    int
+			Example string
+		}{row, int(math.Ceil(code.RetryAfter.Seconds())), string(example)})
 	}
 	return &directory.Error{Code: directory.NotFound, Detail: "There is no such error code. GET /errors lists them."}
 }
 
-var errorsPage = template.Must(template.Must(pageHead.Clone()).New("page").Parse(`{{template "head" "errors"}}
-<h1>{{if eq (len .) 1}}{{(index . 0).Title}}{{else}}Errors{{end}}</h1>
-{{range .}}<h2 id="{{.Code}}"><a href="{{.Type}}">{{.Code}}</a> · {{.Status}}</h2>
-<p><strong>{{.Title}}.</strong></p>
-<p>{{.Remedy}}</p>
-{{end}}</html>
-`))
+var (
+	errorsPage = pageOf("errors.html")
+	errorPage  = pageOf("error.html")
+)

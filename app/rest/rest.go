@@ -26,8 +26,8 @@ type Options struct {
 	Authenticate func(ctx context.Context, credentials auth.Credentials) (directory.Caller, error)
 	// Logins gives out tokens.
 	Logins *auth.Authenticator
-	// Ready reports whether the directory server can be reached.
-	Ready func(ctx context.Context) error
+	// Checks are what must hold before requests can be served; where the first does not, the others can't.
+	Checks []directory.Check
 	// Version is the program's.
 	Version string
 	// Cursors seals the places in lists that clients are given.
@@ -50,24 +50,31 @@ type Options struct {
 	BulkConcurrency int
 	// RequireIfMatch refuses changes and deletions that do not say which state of the entry is meant.
 	RequireIfMatch bool
-	Log            *logrus.Logger
+	// Observe is told of each request when it has been answered: the path as in the table of routes, "" for any other,
+	// and status 0 where it was cut off before its answer. Nil: nobody watches.
+	Observe func(ctx context.Context, method, route string, status int, took time.Duration)
+	// Trace returns what the trace is called that a request belongs to, for the log; "" where there is none.
+	Trace func(ctx context.Context) string
+	Log   *logrus.Logger
 }
 
 type api struct {
 	Options
 	// documents describe the API, as JSON and as YAML.
 	documents func() (asJSON, asYAML []byte)
+	readiness readiness
 }
 
 // New returns the handler of the whole API.
 func New(o Options) http.Handler {
-	a := &api{Options: o}
+	a := &api{Options: o, readiness: readiness{checks: o.Checks, timeout: o.RequestTimeout}}
 	a.documents = sync.OnceValues(a.describe)
 	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
 	router.NotFoundHandler = http.HandlerFunc(a.noSuchRoute)
 	for path, resource := range a.resources() {
 		router.Handle(o.BasePath+path, a.routed(o.BasePath+path, resource))
 	}
+	router.Handle(o.BasePath+assetRoute, a.routed(o.BasePath+assetRoute, methods{http.MethodGet: a.bounded(a.asset)}))
 	return a.observed(a.recovered(a.shared(router)))
 }
 
@@ -85,6 +92,7 @@ func (a *api) resources() map[string]methods {
 		"/logout":  {http.MethodDelete: a.bounded(a.authenticated(a.logout))},
 		"/me":      {http.MethodGet: a.bounded(a.authenticated(a.me))},
 
+		"/docs":                  {http.MethodGet: a.bounded(a.docs)},
 		"/docs/access":           {http.MethodGet: a.bounded(a.access)},
 		"/openapi.json":          {http.MethodGet: a.bounded(a.openapiJSON)},
 		"/openapi.yaml":          {http.MethodGet: a.bounded(a.openapiYAML)},
@@ -122,36 +130,4 @@ func (a *api) resources() map[string]methods {
 		}
 	}
 	return resources
-}
-
-// index says what this is and where to go.
-func (a *api) index(w http.ResponseWriter, r *http.Request) error {
-	links := map[string]string{"errors": a.url(r, "/errors"), "health": a.url(r, "/healthz"), "readiness": a.url(r, "/readyz"),
-		"access": a.url(r, "/docs/access"), "me": a.url(r, "/me")}
-	for _, kind := range a.Kinds {
-		links[kind.Name] = a.url(r, "/"+kind.Name)
-	}
-	return answerJSON(w, r, http.StatusOK, struct {
-		Name    string            `json:"name"`
-		Version string            `json:"version"`
-		Login   string            `json:"login"`
-		Links   map[string]string `json:"links"`
-	}{"Rollcall", a.Version, "POST /login, or HTTP Basic", links})
-}
-
-// healthy answers as long as the process does.
-func (a *api) healthy(w http.ResponseWriter, r *http.Request) error {
-	return answerJSON(w, r, http.StatusOK, status{"ok"})
-}
-
-// ready answers when the directory server does.
-func (a *api) ready(w http.ResponseWriter, r *http.Request) error {
-	if err := a.Ready(r.Context()); err != nil {
-		return err
-	}
-	return answerJSON(w, r, http.StatusOK, status{"ready"})
-}
-
-type status struct {
-	Status string `json:"status"`
 }
