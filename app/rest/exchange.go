@@ -27,7 +27,8 @@ type exchange struct {
 	id, route, caller string
 	err               error
 	usage             directory.Usage
-	lines             int // of a bulk request
+	lines             int  // of a bulk request
+	probe             bool // one of many, by a machine that watches
 }
 
 type exchangeKey struct{}
@@ -59,14 +60,17 @@ func (a *api) observed(next http.Handler) http.Handler {
 // log writes the one line of a request. It names no query, body or header: any may hold a secret.
 func (a *api) log(r *http.Request, x *exchange, answer *answer, took time.Duration) {
 	level := logrus.InfoLevel
-	if answer.status >= http.StatusInternalServerError && r.Context().Err() == nil { // else the client has gone
+	switch {
+	case answer.status >= http.StatusInternalServerError && r.Context().Err() == nil: // else the client has gone
 		level = logrus.ErrorLevel
+	case x.probe && answer.status == http.StatusOK:
+		level = logrus.DebugLevel
 	}
 	if !a.Log.IsLevelEnabled(level) {
 		return
 	}
 	fields := logrus.Fields{
-		"request_id": x.id, "method": r.Method, "route": x.route, "status": answer.status,
+		"request_id": x.id, "method": r.Method, "route": x.route, "status": answer.status, "address": a.address(r),
 		"duration_ms": milliseconds(took), "ldap_operations": x.usage.Operations(), "ldap_ms": milliseconds(x.usage.Time()),
 	}
 	if x.caller != "" {

@@ -118,11 +118,13 @@ func missing(failed []directory.Check, cause error) error {
 
 // healthy answers as long as the process does.
 func (a *api) healthy(w http.ResponseWriter, r *http.Request) error {
+	exchangeOf(r).probe = true
 	return answerJSON(w, r, http.StatusOK, status{Status: "ok"})
 }
 
 // ready answers when all is there that requests need, and else says what is missing.
 func (a *api) ready(w http.ResponseWriter, r *http.Request) error {
+	exchangeOf(r).probe = true
 	checks, err := a.readiness.look(r.Context())
 	if err != nil {
 		return err

@@ -181,3 +181,17 @@ func TestALookDoesNotEndWithWhoAskedFirst(t *testing.T) {
 		x.fail("%d looks: %s", runs.Load(), diff)
 	}
 }
+
+func TestAProbeThatFindsAllWellIsLoggedForDebuggingOnly(t *testing.T) {
+	a := newAPI(t)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		a.as("", "").do("GET", path, nil).want(200)
+	}
+	x := a.do("GET", "/users/alice", nil).want(200)
+	if line := a.logged(x); line["address"] != "127.0.0.1" {
+		t.Errorf("the address is not logged: %v", line)
+	}
+	if strings.Contains(a.log.text(), "/healthz") || strings.Contains(a.log.text(), "/readyz") {
+		t.Errorf("probes are logged:\n%s", a.log.text())
+	}
+}
