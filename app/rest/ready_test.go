@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,8 +63,8 @@ func TestReadinessSaysWhatIsMissingAndWhatToDo(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for i := len(found.Entries) - 1; i >= 0; i-- {
-					if err := l.Del(ldap.NewDelRequest(found.Entries[i].DN, nil)); err != nil {
+				for _, below := range slices.Backward(found.Entries) {
+					if err := l.Del(ldap.NewDelRequest(below.DN, nil)); err != nil {
 						t.Fatal(err)
 					}
 				}
