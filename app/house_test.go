@@ -3,6 +3,7 @@ package app_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -24,7 +25,7 @@ var house = map[string]string{
 	"app/client":                  "app/directory, net/http",
 	"app/slapd":                   "deploy/openldap",
 	"app/logs":                    "app/directory, logrus",
-	"app/telemetry":               "app/directory, prometheus, otel, otelhttp, net/http",
+	"app/telemetry":               "app/directory, prometheus, otel, otel/sdk, otel/trace, otlptracehttp, otelhttp, net/http",
 	"deploy/openldap":             "",
 	"deploy/openldap/start":       "deploy/openldap",
 	"app/directory/directorytest": "app/directory, go-cmp, rapid, testing",
@@ -57,7 +58,10 @@ var modules = map[string]string{
 	"mapstructure":  "github.com/go-viper/mapstructure/v2",
 	"mux":           "github.com/gorilla/mux",
 	"otel":          "go.opentelemetry.io/otel",
+	"otel/sdk":      "go.opentelemetry.io/otel/sdk",
+	"otel/trace":    "go.opentelemetry.io/otel/trace",
 	"otelhttp":      "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp",
+	"otlptracehttp": "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp",
 	"porcupine":     "github.com/anishathalye/porcupine",
 	"prometheus":    "github.com/prometheus/client_golang",
 	"rapid":         "pgregory.net/rapid",
@@ -148,12 +152,13 @@ func nameOf(path string) string {
 	case !strings.Contains(first, "."):
 		return ""
 	}
+	longest := ""
 	for name, module := range modules {
-		if within(path, module) {
-			return name
+		if within(path, module) && len(module) > len(modules[longest]) { // one module may lie within another
+			longest = name
 		}
 	}
-	return path
+	return cmp.Or(longest, path)
 }
 
 func within(path, parent string) bool { return path == parent || strings.HasPrefix(path, parent+"/") }

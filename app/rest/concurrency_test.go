@@ -20,7 +20,9 @@ import (
 
 // TestNoUpdateIsLost: writers through two replicas and past them increment one field, while wrong passwords are
 // tried against the same entry.
-func TestNoUpdateIsLost(t *testing.T) {
+func TestNoUpdateIsLost(t *testing.T) { noUpdateIsLost(t, 200) }
+
+func noUpdateIsLost(t *testing.T, increments int) {
 	const writers = 32
 	one := newAPI(t)
 	two := newAPIOn(t, one.slapd)
@@ -31,7 +33,7 @@ func TestNoUpdateIsLost(t *testing.T) {
 	for i := range writers - 1 {
 		a := []*api{one, two}[i%2]
 		writing.Go(func() {
-			for begun.Add(1) <= increments {
+			for begun.Add(1) <= int64(increments) {
 				if !a.increment() {
 					t.Errorf("an increment failed")
 				}
@@ -40,7 +42,7 @@ func TestNoUpdateIsLost(t *testing.T) {
 	}
 	l := ldapdirtest.Bind(t, one.slapd)
 	writing.Go(func() {
-		for begun.Add(1) <= increments {
+		for begun.Add(1) <= int64(increments) {
 			if err := incrementByLDAP(l); err != nil {
 				t.Error(err)
 			}
@@ -110,7 +112,9 @@ func incrementByLDAP(l *ldap.Conn) error {
 }
 
 // TestManyRequestsAtOnce: whatever comes, 32 at a time, nothing fails on our side, and nothing is left.
-func TestManyRequestsAtOnce(t *testing.T) {
+func TestManyRequestsAtOnce(t *testing.T) { manyRequestsAtOnce(t, 1500) }
+
+func manyRequestsAtOnce(t *testing.T, requests int64) {
 	before := goleak.IgnoreCurrent()
 	t.Run("requests", func(t *testing.T) {
 		a := newAPI(t)
@@ -118,7 +122,7 @@ func TestManyRequestsAtOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for range 32 {
 			all.Go(func() {
-				for begun.Add(1) <= mixedRequests {
+				for begun.Add(1) <= requests {
 					method, path, body := randomRequest()
 					if x := a.do(method, path, body); x.Status >= 500 {
 						t.Errorf("%s: %d %s", x.request, x.Status, x.Body)
