@@ -508,13 +508,34 @@ func TestServeEndsWithItsSlapd(t *testing.T) {
 	p.ends(1, "slapd ended with signal: killed")
 }
 
+// halt stops a process, and returns when all its threads have stopped.
+func halt(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for range 1000 {
+		running := false
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid)) // there are none but on Linux
+		for _, thread := range threads {
+			stat, err := os.ReadFile(thread)
+			_, state, _ := strings.Cut(string(stat), ") ")
+			running = running || err == nil && !strings.HasPrefix(state, "T")
+		}
+		if !running {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return fmt.Errorf("process %d does not stop", pid)
+}
+
 func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
 	t.Parallel()
 	p, slapd := private(t, development(t.TempDir()))
 	held := p.hold()
 	p.signal(syscall.SIGTERM)
 	p.refusesConnections()
-	if err := syscall.Kill(slapd, syscall.SIGSTOP); err != nil {
+	if err := halt(slapd); err != nil {
 		t.Fatal(err)
 	}
 	held.send(newHost)
@@ -541,7 +562,7 @@ func TestShutdownCutsWhatTakesTooLong(t *testing.T) {
 			func(*wire, int) error { return nil }, 1, "server.shutdown_timeout"},
 		"a directory that does not answer": {settings{"SERVER_SHUTDOWN_TIMEOUT": "200ms"},
 			func(held *wire, slapd int) error {
-				err := syscall.Kill(slapd, syscall.SIGSTOP)
+				err := halt(slapd)
 				held.send(newHost)
 				return err
 			}, 1, "server.shutdown_timeout"},

@@ -104,19 +104,31 @@ func acceptsJSON(r *http.Request) error {
 
 // url returns the address of a path of the API as the client reaches it. Trusted proxies say how that is.
 func (a *api) url(r *http.Request, path string) string {
-	scheme, host, prefix := a.scheme(r), r.Host, ""
-	if a.trusts(r) {
-		if forwarded := firstOf(r, "X-Forwarded-Host"); isHost(forwarded) {
-			host = forwarded
-		}
-		if forwarded := firstOf(r, "X-Forwarded-Prefix"); strings.HasPrefix(forwarded, "/") {
-			prefix = strings.TrimRight(forwarded, "/")
-		}
+	host := r.Host
+	if forwarded := firstOf(r, "X-Forwarded-Host"); isHost(forwarded) && a.trusts(r) {
+		host = forwarded
 	}
 	if host == "" { // HTTP/1.0
-		return prefix + a.BasePath + path
+		return a.path(r, path)
 	}
-	return scheme + "://" + host + prefix + a.BasePath + path
+	return a.scheme(r) + "://" + host + a.path(r, path)
+}
+
+// path returns a path of the API as the client knows it, with what trusted proxies have taken away.
+func (a *api) path(r *http.Request, path string) string {
+	prefix := firstOf(r, "X-Forwarded-Prefix")
+	if !isPath(prefix) || !a.trusts(r) {
+		prefix = ""
+	}
+	return strings.TrimRight(prefix, "/") + a.BasePath + path
+}
+
+// isPath reports whether a text is a path that leads nowhere else (RFC 3986 §3.3): what begins with two slashes is a
+// host.
+func isPath(s string) bool {
+	return strings.HasPrefix(s, "/") && !strings.Contains(s, "//") && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("/-._~%!$&'()*+,;=:@", r)
+	})
 }
 
 // isHost reports whether a text can be the host and port of a URL (RFC 3986 §3.2.2).

@@ -343,8 +343,14 @@ func TestBasePathAndForwardedHeaders(t *testing.T) {
 		if got := x.Header.Get("Location"); got != want+"/users/zoe%2Fx" {
 			x.fail("Location is %q, want it below %q", got, want)
 		}
-		if problem := a.do("GET", "/users/nobody", nil).refused(directory.NotFound).problem(); problem.Type != "/directory/v1/errors/not-found" {
-			t.Errorf("the problem's type is %q", problem.Type)
+		for prefix, taken := range map[string]string{"": "", "/tools/": "/tools", "/": "", "tools": "", "//evil.example": "", `/a"b<c>`: "", "/a?b": "", "/a\\b": ""} {
+			if !trusted {
+				taken = ""
+			}
+			x := a.do("GET", "/users/nobody", nil, "X-Forwarded-Prefix", prefix).refused(directory.NotFound)
+			if got := x.problem().Type; got != taken+"/directory/v1/errors/not-found" {
+				x.fail("by the prefix %q the problem's type is %q", prefix, got)
+			}
 		}
 		response, err := http.Get(a.server.URL + "/users/alice")
 		if err != nil {

@@ -40,8 +40,8 @@ func (a *api) describe() (asJSON, asYAML []byte) {
 	return asJSON, toYAML(asJSON)
 }
 
-// at returns a document, as JSON or YAML, with the address of the API in it. What YAML does not take as it is, JSON may
-// escape as well.
+// at returns a document, as JSON or YAML, with the address of the API in it: near the end, behind all that is
+// configured. What YAML does not take as it is, JSON may escape as well.
 func at(document []byte, server string) []byte {
 	quoted, _ := json.Marshal(server) // a string: can't fail
 	var url []byte
@@ -52,7 +52,9 @@ func at(document []byte, server string) []byte {
 			url = fmt.Appendf(url, `\u%04x`, r)
 		}
 	}
-	return bytes.Replace(document, []byte(`"`+anyServer+`"`), url, 1)
+	place := []byte(`"` + anyServer + `"`)
+	i := bytes.LastIndex(document, place)
+	return slices.Concat(document[:i], url, document[i+len(place):])
 }
 
 // toYAML returns a JSON document as YAML. Where the address is to be put, quotes stay.

@@ -61,12 +61,14 @@ func (a *api) problemOf(r *http.Request, err error) problem {
 	refused := refusal(err)
 	code := refused.Code
 	return problem{
-		Type: a.errorPath(code), Title: code.Title, Status: code.Status, Detail: cmp.Or(refused.Detail, code.Remedy),
+		Type: a.errorPath(r, code), Title: code.Title, Status: code.Status, Detail: cmp.Or(refused.Detail, code.Remedy),
 		Instance: r.URL.EscapedPath(), Code: code.Name, RequestID: exchangeOf(r).id, Violations: refused.Violations,
 	}
 }
 
-func (a *api) errorPath(code *directory.Code) string { return a.BasePath + "/errors/" + code.Name }
+func (a *api) errorPath(r *http.Request, code *directory.Code) string {
+	return a.path(r, "/errors/"+code.Name)
+}
 
 // catalogued is one row of the error catalogue as clients see it.
 type catalogued struct {
@@ -78,8 +80,8 @@ type catalogued struct {
 }
 
 // catalogued returns the row of a code.
-func (a *api) catalogued(code *directory.Code) catalogued {
-	return catalogued{code.Name, code.Status, code.Title, code.Remedy, a.errorPath(code)}
+func (a *api) catalogued(r *http.Request, code *directory.Code) catalogued {
+	return catalogued{code.Name, code.Status, code.Title, code.Remedy, a.errorPath(r, code)}
 }
 
 // errorsOfStatus are the errors with one status, for the page.
@@ -91,7 +93,7 @@ type errorsOfStatus struct {
 func (a *api) listErrors(w http.ResponseWriter, r *http.Request) error {
 	var rows []catalogued
 	for _, code := range directory.Catalogue() {
-		rows = append(rows, a.catalogued(code))
+		rows = append(rows, a.catalogued(r, code))
 	}
 	var groups []errorsOfStatus
 	for _, row := range slices.SortedStableFunc(slices.Values(rows), func(x, y catalogued) int { return x.Status - y.Status }) {
@@ -110,7 +112,7 @@ func (a *api) getError(w http.ResponseWriter, r *http.Request) error {
 		if code.Name != name {
 			continue
 		}
-		row := a.catalogued(code)
+		row := a.catalogued(r, code)
 		example, _ := json.MarshalIndent(problem{ // strings and numbers: can't fail
 			Type: row.Type, Title: row.Title, Status: row.Status, Detail: row.Remedy, Instance: a.BasePath + "/…",
 			Code: row.Code, RequestID: exchangeOf(r).id,
