@@ -106,7 +106,7 @@ func (b *tab) note(event any, paused chan<- any) {
 			fault("there is a request to %s", target)
 		}
 	case *log.EventEntryAdded:
-		if e.Entry.Source == log.EntrySourceNetwork && strings.Contains(e.Entry.Text, "status of 401") {
+		if e.Entry.Source == log.EntrySourceNetwork && (strings.Contains(e.Entry.Text, "status of 401") || strings.Contains(e.Entry.Text, "status of 503")) {
 			b.refused = append(b.refused, strings.TrimPrefix(e.Entry.URL, b.url))
 		} else if e.Entry.Level != log.EntryLevelVerbose {
 			fault("the browser says: %s %s", e.Entry.Text, e.Entry.URL)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,9 +141,25 @@ func TestBrowserLogsOut(t *testing.T) {
 	}
 }
 
-// TestBrowserStaysLoggedIn while the page is open: the next tokens come before the first ones end.
+// TestBrowserStaysLoggedIn while the page is open: the next tokens come before the first ones end, if not at the first
+// try.
 func TestBrowserStaysLoggedIn(t *testing.T) {
-	b := browse(t, newAPI(t, func(s *settings) { s.auth.Tokens.AccessLifetime = 31 * time.Second }).URL) // renewed after a second
+	a := newAPI(t, func(s *settings) { s.auth.Tokens.AccessLifetime = 31 * time.Second }) // renewed after a second
+	target, err := url.Parse(a.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var renewals atomic.Int32
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	faulty := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/refresh" && renewals.Add(1) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(faulty.Close)
+	b := browse(t, faulty.URL)
 	b.loggedIn()
 	b.unfold(me)
 	token := func() string {

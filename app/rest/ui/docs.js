@@ -4,6 +4,7 @@
 
   const scheme = 'bearer'; // as the document calls it
   const early = 30; // seconds before the access token ends
+  const again = 3; // seconds after a renewal that failed
   const root = new URL('./', document.baseURI);
   const element = (id) => document.getElementById(id);
 
@@ -37,7 +38,7 @@
       throw new Error('The API can’t be reached.');
     }
     const answer = await response.json().catch(() => ({ title: `The answer is no JSON (${response.status})` }));
-    if (!response.ok) throw new Error(words(answer));
+    if (!response.ok) throw Object.assign(new Error(words(answer)), { code: answer.code });
     return answer;
   };
 
@@ -66,6 +67,11 @@
       if (session === before) hold(answer);
     } catch (e) {
       if (session !== before) return;
+      if (e.code !== 'invalid-token') { // the refresh token is as good as before
+        before.timer = setTimeout(renew, again * 1000);
+        return;
+      }
+      forget();
       ui.authActions.logout([scheme]);
       say(`Your login has ended. ${e.message}`);
     }
