@@ -36,7 +36,9 @@ func command() *cobra.Command {
 	root.AddCommand(&cobra.Command{
 		Use:   "serve",
 		Short: "Serve the API until told to stop (ROLLCALL_ENV picks the environment, production if unset)",
-		Args:  cobra.NoArgs,
+		Example: "  ROLLCALL_ENV=development rollcall serve     # with a private OpenLDAP and a sample directory\n" +
+			"  rollcall serve --config rollcall.yaml       # docs/configuration.md has every key",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load()
 			if err != nil {
@@ -59,7 +61,9 @@ func command() *cobra.Command {
 	}, &cobra.Command{
 		Use:   "openapi",
 		Short: "Print the API's OpenAPI document, with the fields that are configured, as JSON",
-		Args:  cobra.NoArgs,
+		Long: "Print the API's OpenAPI document as JSON, with the fields that are configured. It takes a whole configuration, " +
+			"as serve does; ROLLCALL_ENV=development has one, with the usual fields.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load()
 			if err != nil {
@@ -99,7 +103,7 @@ func healthcheck(load func() (*config.Config, error)) *cobra.Command {
 	var address string
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Ask a running server whether it is well; exit 1 when it is not (of server.tls_certificate it trusts that very one)",
+		Short: "Ask a running server whether it is well; exit 1 when it is not (with TLS it trusts the certificate in server.tls_certificate, and no other)",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := reach(load, address)

@@ -72,7 +72,7 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 	defer closeLog()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Server.Listen)
 	if err != nil {
-		return fmt.Errorf("%w: set server.listen to another address", err)
+		return fmt.Errorf("%w: set server.listen (ROLLCALL_SERVER_LISTEN) to another address", err)
 	}
 	defer func() { _ = listener.Close() }()
 
@@ -151,6 +151,9 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 		server.TLSConfig = certificate.TLS()
 	}
 	announce(out, c, listener.Addr().String(), watcher.Address())
+	if address, err := netip.ParseAddrPort(listener.Addr().String()); c.Server.TLSCertificate == "" && err == nil && !address.Addr().IsLoopback() {
+		log.Warn("passwords and tokens travel to this port in clear: let only a proxy with TLS reach it, or set server.tls_certificate")
+	}
 	if inClear(c.LDAP) {
 		log.Warn("passwords travel to the directory in clear: set ldap.start_tls, or an ldaps:// URL")
 	}
@@ -425,7 +428,11 @@ func prefixes(proxies []string) []netip.Prefix {
 // announce says where the API is and how to log in, all at once.
 func announce(out io.Writer, c *config.Config, address, metrics string) {
 	url := localURL(c.Server, address) + c.Server.BasePath
-	text := fmt.Sprintf("Rollcall %s, %s environment\n  listens on   %s\n  directory    %s, ", version, c.Environment, url, c.LDAP.URL)
+	elsewhere := ""
+	if host, _, err := net.SplitHostPort(address); err == nil && isUnspecified(host) {
+		elsewhere = ", and on every other address of this machine"
+	}
+	text := fmt.Sprintf("Rollcall %s, %s environment\n  listens on   %s%s\n  directory    %s, ", version, c.Environment, url, elsewhere, c.LDAP.URL)
 	if c.Embedded.Enabled {
 		text += "a private OpenLDAP that keeps its data in " + c.Embedded.Dir + "\n"
 	} else {
@@ -450,10 +457,16 @@ func localURL(c config.Server, listen string) string {
 	if err != nil {
 		return scheme + listen
 	}
-	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+	if isUnspecified(host) {
 		host = "127.0.0.1"
 	}
 	return scheme + net.JoinHostPort(host, port)
+}
+
+// isUnspecified reports whether a host to listen on means all of this machine's.
+func isUnspecified(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
 }
 
 // inClear reports whether passwords travel to the directory server for others to read.

@@ -74,7 +74,7 @@ func TestBrowserTriesRequestsOut(t *testing.T) {
 			b := browse(t, ways[way](t))
 			b.open("/")
 			b.waitText("main", "ready")
-			b.waitText("main", "curl -s --json @- '"+b.url+"'/login")
+			b.waitText("main", "curl -s --json @- '"+b.url+"/login'")
 			b.click("main a[href$=docs]")
 			b.wait(`location.href === ` + mustJSON(b.url+"/docs"))
 
@@ -166,7 +166,14 @@ func TestBrowserStaysLoggedIn(t *testing.T) {
 		b.execute(me, "200", `"cn=admin,ou=people,dc=example,dc=org"`)
 		return b.text(`document.querySelector("` + me + ` .curl").innerText`)
 	}
-	for first, deadline := token(), time.Now().Add(patience); token() == first; {
+	for first, deadline := token(), time.Now().Add(patience); ; {
+		now := token()
+		if !strings.Contains(now, "Authorization: Bearer ") {
+			t.Fatalf("the page is not logged in any more:\n%s", now)
+		}
+		if now != first {
+			return
+		}
 		if time.Now().After(deadline) {
 			t.Fatal("the token stays the same")
 		}

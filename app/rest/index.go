@@ -58,5 +58,8 @@ func (a *api) state(r *http.Request) state {
 // Last is the place of the last of the kinds.
 func (s state) Last() int { return len(s.Kinds) - 1 }
 
-// Quoted is the address as a shell takes it for one word: a host name may hold what means something to a shell.
-func (s state) Quoted() string { return "'" + strings.ReplaceAll(s.URL, "'", `'\''`) + "'" }
+// Quoted is the address of a path as a shell takes it for one word: a host name may hold what means something to a
+// shell.
+func (s state) Quoted(path string) string {
+	return "'" + strings.ReplaceAll(s.URL+path, "'", `'\''`) + "'"
+}

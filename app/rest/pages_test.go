@@ -136,7 +136,7 @@ func TestTheFirstPageSaysWhatRunsAndHowToLogIn(t *testing.T) {
 		"X-Forwarded-Prefix", "/of/others").want(200)
 	for _, text := range []string{
 		">ready<", "test</dd>", "<code>/api</code>", "/users", "/groups", "/hosts", "users, groups and hosts",
-		"curl -s --json @- &#39;https://directory.example.org/of/others/api&#39;/login", `href="./docs"`, `href="./openapi.yaml"`,
+		"curl -s --json @- &#39;https://directory.example.org/of/others/api/login&#39;", `href="./docs"`, `href="./openapi.yaml"`,
 	} {
 		if !strings.Contains(string(x.Body), text) {
 			x.fail("it does not say %s", text)
@@ -164,7 +164,7 @@ func TestAHostNameIsNoCommand(t *testing.T) {
 	}
 	defer answer.Body.Close()
 	page, err := io.ReadAll(answer.Body)
-	if want := `curl -s -u NAME &#39;http://$(id)&#39;\&#39;&#39;;id;&#39;\&#39;&#39;&#39;/me`; err != nil || !strings.Contains(string(page), want) {
+	if want := `curl -s -u NAME &#39;http://$(id)&#39;\&#39;&#39;;id;&#39;\&#39;&#39;/me&#39;`; err != nil || !strings.Contains(string(page), want) {
 		t.Errorf("%v, and not %s:\n%s", err, want, page)
 	}
 }
