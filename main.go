@@ -12,11 +12,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -156,6 +156,9 @@ func run(ctx context.Context, c *config.Config, out io.Writer) (err error) {
 	}
 	if inClear(c.LDAP) {
 		log.Warn("passwords travel to the directory in clear: set ldap.start_tls, or an ldaps:// URL")
+	}
+	if c.Telemetry.OTLPHeaders != "" && readable(c.Telemetry.OTLPEndpoint) {
+		log.Warn("telemetry.otlp_headers travel to the receiver of traces in clear: set an https:// URL as telemetry.otlp_endpoint")
 	}
 	var asking sync.WaitGroup
 	asking.Go(func() {
@@ -470,12 +473,14 @@ func isUnspecified(host string) bool {
 }
 
 // inClear reports whether passwords travel to the directory server for others to read.
-func inClear(c config.LDAP) bool {
-	address, plain := strings.CutPrefix(c.URL, "ldap://")
-	host, _, err := net.SplitHostPort(address)
-	if !plain || c.StartTLS || err != nil {
+func inClear(c config.LDAP) bool { return !c.StartTLS && readable(c.URL) }
+
+// readable reports whether others can read what is sent to a URL: it leaves this machine, and without TLS.
+func readable(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "ldap" && u.Scheme != "http" {
 		return false
 	}
-	ip, err := netip.ParseAddr(host)
-	return host != "localhost" && (err != nil || !ip.IsLoopback())
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback())
 }

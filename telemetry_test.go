@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	varint "encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -21,7 +22,7 @@ import (
 	"rollcall/app/slapd"
 )
 
-// private returns the status and the body of a path of the private listener.
+// onCall returns the status and the body of a path of the private listener.
 func (p *program) onCall(path string) (int, string) {
 	p.t.Helper()
 	p.url()
@@ -254,10 +255,18 @@ type receiver struct {
 	keys   []string
 }
 
+func unpacked(packed io.Reader) ([]byte, error) {
+	reader, err := gzip.NewReader(packed)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(reader)
+}
+
 func newReceiver(t *testing.T, slow time.Duration) *receiver {
 	r := &receiver{t: t, slow: slow}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
-		body, err := io.ReadAll(request.Body)
+		body, err := unpacked(request.Body)
 		if err != nil || request.Method != http.MethodPost || request.URL.Path != "/v1/traces" {
 			t.Errorf("%s %s: %v", request.Method, request.URL, err)
 		}
@@ -393,7 +402,26 @@ func TestAReceiverOutOfReachIsNoConcernOfClients(t *testing.T) {
 	p.do("GET", "/users/alice", nil, 200)
 	p.signal(syscall.SIGTERM)
 	p.ends(0)
-	if text := p.stderr.text(); strings.Count(text, "traces can't be sent") != 1 || strings.Contains(text, "receivers") {
-		p.fatalf("the log should tell once that traces can't be sent, and no secret")
+	if text := p.stderr.text(); strings.Count(text, "traces can't be sent") != 1 || strings.Contains(text, "receivers") || strings.Contains(text, "in clear") {
+		p.fatalf("the log should tell once that traces can't be sent, and no secret, and nothing of headers that stay here")
+	}
+}
+
+func TestHeadersForTracesThatOthersCanReadAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]bool{
+		"http://collector.example.org:4318": true, "http://192.0.2.1": true, "HTTP://collector": true, "http://[2001:db8::1]:4318": true,
+		"https://collector.example.org": false, "http://localhost:4318": false, "http://127.0.0.2": false, "http://[::1]": false,
+	} {
+		if readable(url) != want {
+			t.Errorf("%s: others can read it: got %t, want %t", url, !want, want)
+		}
+	}
+	p, _ := watched(t, settings{"TELEMETRY_OTLP_ENDPOINT": "http://192.0.2.1:4318", "TELEMETRY_OTLP_HEADERS": "X-Key=receivers%20secret", "TELEMETRY_SAMPLE_RATIO": "0"})
+	p.eventually("the log warns", func() bool { return strings.Contains(p.stderr.text(), "telemetry.otlp_headers travel") })
+	p.signal(syscall.SIGTERM)
+	p.ends(0)
+	if strings.Contains(p.stderr.text(), "receivers secret") {
+		p.fatalf("the log has a secret")
 	}
 }

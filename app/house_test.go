@@ -25,7 +25,7 @@ var house = map[string]string{
 	"app/client":                  "app/directory, net/http",
 	"app/slapd":                   "deploy/openldap",
 	"app/logs":                    "app/directory, logrus",
-	"app/telemetry":               "app/directory, prometheus, otel, otel/sdk, otel/trace, otlptracehttp, otelhttp, net/http",
+	"app/telemetry":               "prometheus, otel, otel/sdk, otel/trace, otlptracehttp, otelhttp, net/http",
 	"deploy/openldap":             "",
 	"deploy/openldap/start":       "deploy/openldap",
 	"app/directory/directorytest": "app/directory, go-cmp, rapid, testing",

@@ -72,7 +72,7 @@ func (c *Config) problems() []problem {
 		{"log.level", oneOf(c.Log.Level, "error", "warn", "info", "debug", "trace")},
 		{"log.format", oneOf(c.Log.Format, "json", "text")},
 
-		{"telemetry.listen", optional(c.Telemetry.Listen, listenAddress)},
+		{"telemetry.listen", first(optional(c.Telemetry.Listen, listenAddress), c.apart())},
 		{"telemetry.pprof", c.profiles()},
 		{"telemetry.otlp_endpoint", optional(c.Telemetry.OTLPEndpoint, receiverURL)},
 		{"telemetry.otlp_headers", c.headers()},
@@ -239,6 +239,36 @@ func issuerURL(text string) string {
 		return "must be a URL such as https://login.example.org/realms/main"
 	}
 	return ""
+}
+
+// apart sees to it that metrics are not to be served where the API is.
+func (c *Config) apart() string {
+	host, port, ok := hostPort(c.Telemetry.Listen)
+	apiHost, apiPort, apiOK := hostPort(c.Server.Listen)
+	if !ok || !apiOK || port != apiPort || port == 0 {
+		return ""
+	}
+	if host, apiHost = meaning(host), meaning(apiHost); host == apiHost || host == everywhere || apiHost == everywhere {
+		return fmt.Sprintf("%q has the port of server.listen, which is %q: metrics need another", c.Telemetry.Listen, c.Server.Listen)
+	}
+	return ""
+}
+
+const everywhere = "all of this machine's addresses"
+
+// meaning returns one text for all that mean the same host to listen on.
+func meaning(host string) string {
+	if strings.EqualFold(host, "localhost") {
+		host = "127.0.0.1"
+	}
+	address, err := netip.ParseAddr(host)
+	switch {
+	case host == "" || err == nil && address.Unmap().IsUnspecified():
+		return everywhere
+	case err != nil:
+		return strings.ToLower(host)
+	}
+	return address.Unmap().String()
 }
 
 func (c *Config) profiles() string {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -265,6 +266,38 @@ func TestStartTLSIsForConnectionsThatAreNotTLSYet(t *testing.T) {
 		} else {
 			wantFaults(t, err, want)
 		}
+	}
+}
+
+func TestMetricsAreNotServedWhereTheAPIIs(t *testing.T) {
+	for _, test := range []struct {
+		api, metrics string
+		clash        bool
+	}{
+		{"127.0.0.1:8080", "127.0.0.1:8080", true},
+		{"127.0.0.1:8080", ":8080", true},
+		{":8080", "127.0.0.1:8080", true},
+		{"0.0.0.0:8080", "[::1]:8080", true},
+		{"[::]:8080", "0.0.0.0:08080", true},
+		{"localhost:8080", "127.0.0.1:8080", true},
+		{"Rollcall.example.org:8080", "rollcall.example.org:8080", true},
+		{"[::ffff:127.0.0.1]:8080", "127.0.0.1:8080", true},
+		{"[0::1]:8080", "[::1]:8080", true},
+		{"127.0.0.1:8080", "127.0.0.1:8081", false},
+		{":8080", "127.0.0.1:9090", false},
+		{"192.0.2.1:8080", "127.0.0.1:8080", false},
+		{"rollcall.example.org:8080", "127.0.0.1:8080", false},
+		{"127.0.0.1:0", "127.0.0.1:0", false},
+		{":8080", "", false},
+	} {
+		t.Run(test.api+" and "+test.metrics, func(t *testing.T) {
+			_, err := load(t, "server: {listen: '"+test.api+"'}\ntelemetry: {listen: '"+test.metrics+"'}")
+			if !test.clash {
+				wantFaults(t, err)
+				return
+			}
+			wantFaults(t, err, fmt.Sprintf("telemetry.listen (FILE:2): %q has the port of server.listen, which is %q: metrics need another", test.metrics, test.api))
+		})
 	}
 }
 

@@ -33,8 +33,8 @@ type OIDC struct {
 	RolesClaim string
 	// Timeout is for each request to the issuer.
 	Timeout time.Duration
-	// Through, where it is not nil, wraps what requests to the issuer go through. They have the values of the context of
-	// whoever's token they are made for.
+	// Through, where it is not nil, wraps what requests to the issuer go through. They are made for all who wait, and know
+	// of no caller.
 	Through func(http.RoundTripper) http.RoundTripper
 }
 
@@ -212,7 +212,7 @@ func (i *issuer) discovered(ctx context.Context) (*remoteKeys, error) {
 	old := i.keys == nil || time.Since(i.found) >= discoveredFor
 	if old && i.pending == nil && i.discovery.Allow() {
 		i.pending = make(chan struct{})
-		go i.discover(ctx, i.pending)
+		go i.discover(i.pending)
 	}
 	keys, pending, err := i.keys, i.pending, i.err
 	i.mutex.Unlock()
@@ -236,8 +236,8 @@ func (i *issuer) discovered(ctx context.Context) (*remoteKeys, error) {
 }
 
 // discover finds the issuer's keys, for all who wait. It does not end with the one who asked first.
-func (i *issuer) discover(asker context.Context, done chan<- struct{}) {
-	keys, err := i.findKeys(asker)
+func (i *issuer) discover(done chan<- struct{}) {
+	keys, err := i.findKeys()
 	i.mutex.Lock()
 	if err == nil {
 		i.keys, i.found = keys, time.Now()
@@ -247,10 +247,9 @@ func (i *issuer) discover(asker context.Context, done chan<- struct{}) {
 	close(done)
 }
 
-func (i *issuer) findKeys(asker context.Context) (*remoteKeys, error) {
+func (i *issuer) findKeys() (*remoteKeys, error) {
 	ctx := context.Background() // the client has a timeout
 	reader := &documents{next: i.transport, limit: rate.NewLimiter(rate.Inf, 0)}
-	reader.asker.Store(&asker)
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, i.client(reader)), i.options.Issuer)
 	if err != nil {
 		return nil, err
@@ -286,22 +285,6 @@ type documents struct {
 	limit *rate.Limiter
 	// good tells whether the last one could be read.
 	good atomic.Bool
-	// asker is the context of a request that waits for one; nil for none.
-	asker atomic.Pointer[context.Context]
-}
-
-// onBehalf is a context with the values of another, who asked.
-type onBehalf struct {
-	context.Context
-	asker context.Context
-}
-
-// Value implements [context.Context].
-func (o onBehalf) Value(key any) any {
-	if value := o.Context.Value(key); value != nil {
-		return value
-	}
-	return o.asker.Value(key)
 }
 
 var errTooOften = errors.New("the issuer was asked a moment ago")
@@ -310,9 +293,6 @@ var errTooOften = errors.New("the issuer was asked a moment ago")
 func (d *documents) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !d.limit.Allow() {
 		return nil, errTooOften
-	}
-	if asker := d.asker.Load(); asker != nil {
-		r = r.WithContext(onBehalf{r.Context(), *asker})
 	}
 	response, err := d.next.RoundTrip(r)
 	d.good.Store(err == nil && response.StatusCode == http.StatusOK)
@@ -340,9 +320,6 @@ type keySet struct {
 
 // VerifySignature implements [oidc.KeySet].
 func (k *keySet) VerifySignature(ctx context.Context, token string) ([]byte, error) {
-	if k.documents.asker.CompareAndSwap(nil, &ctx) {
-		defer k.documents.asker.Store(nil)
-	}
 	payload, err := k.RemoteKeySet.VerifySignature(ctx, token)
 	// An error with another in it is one of reading the keys. Where they were read a moment ago the token is to
 	// blame.

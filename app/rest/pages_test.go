@@ -191,17 +191,28 @@ func TestTheFirstPageSaysThatTheDirectoryIsAway(t *testing.T) {
 func TestADirectoryThatIsSilentKeepsNobodyFromTheFirstPage(t *testing.T) {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	silent := directory.Check{Name: "directory", Run: func(ctx context.Context) error {
-		<-ctx.Done()
-		return ctx.Err()
+	ended := make(chan struct{})
+	silent := directory.Check{Name: "directory", Run: func(context.Context) error {
+		defer close(ended)
+		select {
+		case <-t.Context().Done():
+		case <-time.After(10 * time.Second):
+		}
+		return context.DeadlineExceeded
 	}}
-	handler := rest.New(rest.Options{Checks: []directory.Check{silent}, RequestTimeout: time.Hour, Log: log})
+	t.Cleanup(func() { <-ended })
+	handler := rest.New(rest.Options{Checks: []directory.Check{silent}, RequestTimeout: time.Minute, Log: log})
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Accept", "text/html")
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
 	if w.Code != 200 || !strings.Contains(w.Body.String(), ">not ready<") {
 		t.Errorf("it does not say so: %d\n%s", w.Code, w.Body)
+	}
+	select {
+	case <-ended:
+		t.Error("it waits for the directory")
+	default:
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,7 +34,8 @@ type server struct {
 	running sync.WaitGroup
 }
 
-// serve begins to listen. Who can reach the address can read everything there.
+// serve begins to listen. Who can reach the address can read everything there; on a loopback address, that is nobody
+// else's page in a browser.
 func serve(ctx context.Context, o Options, registry *prometheus.Registry) (*server, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Listen)
 	if err != nil {
@@ -50,8 +53,12 @@ func serve(ctx context.Context, o Options, registry *prometheus.Registry) (*serv
 		mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
+	var handler http.Handler = mux
+	if address, err := netip.ParseAddrPort(listener.Addr().String()); err == nil && address.Addr().IsLoopback() {
+		handler = withoutNames(mux)
+	}
 	s := &server{address: listener.Addr().String(), Server: &http.Server{
-		Handler: mux, ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		Handler: handler, ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: stdlog.New(complaints{o.Report}, "", 0),
 	}}
 	s.running.Go(func() {
@@ -60,6 +67,22 @@ func serve(ctx context.Context, o Options, registry *prometheus.Registry) (*serv
 		}
 	})
 	return s, nil
+}
+
+// withoutNames refuses hosts that are neither an address nor localhost: anybody can have a name of theirs lead here,
+// and pages from there read what is answered (DNS rebinding).
+func withoutNames(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = strings.TrimSuffix(strings.TrimPrefix(r.Host, "["), "]")
+		}
+		if _, err := netip.ParseAddr(host); err != nil && !strings.EqualFold(host, "localhost") {
+			http.Error(w, "Ask for an IP address or localhost.", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // close ends the listener and what is being read from it.

@@ -22,8 +22,8 @@ type Options struct {
 	Headers map[string]string
 	// SampleRatio is how many requests of those that come without a trace that is trusted are recorded, from 0 to 1.
 	SampleRatio float64
-	// TrustParent records what the caller's traceparent says is recorded, and nothing else. Without it callers say what
-	// trace a request belongs to, but not whether it is recorded.
+	// TrustParent records what the caller's traceparent says is recorded, and nothing else, and keeps a short tracestate.
+	// Without it callers say what trace a request belongs to, but not whether it is recorded.
 	TrustParent bool
 	// Report is told what goes wrong.
 	Report func(what string, err error)
@@ -126,7 +126,8 @@ func (t *Telemetry) Trace(ctx context.Context) string {
 	return t.traces.id(ctx)
 }
 
-// Through lets requests to others belong to the trace of whoever they are made for.
+// Through makes spans for requests to others, and tells them of the trace. It is that of the request's context, or one
+// of its own.
 func (t *Telemetry) Through(next http.RoundTripper) http.RoundTripper {
 	if t.traces == nil {
 		return next

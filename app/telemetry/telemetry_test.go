@@ -2,10 +2,12 @@ package telemetry_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -46,11 +48,18 @@ func start(t *testing.T, o telemetry.Options) *telemetry.Telemetry {
 // get reads what is at a path of the private listener.
 func get(t *testing.T, w *telemetry.Telemetry, path string) (int, string) {
 	t.Helper()
+	return getAs(t, w, "", path)
+}
+
+// getAs is get by the name of a host.
+func getAs(t *testing.T, w *telemetry.Telemetry, host, path string) (int, string) {
+	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+w.Address()+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	request.Host = host
 	response, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -151,6 +160,26 @@ func TestProfilesAreServedWhereTheyAreAskedFor(t *testing.T) {
 	}
 }
 
+func TestANameThatLeadsToTheLoopbackAddressReadsNothing(t *testing.T) {
+	for listen, names := range map[string]int{anyPort: http.StatusMisdirectedRequest, ":0": http.StatusOK} {
+		w := start(t, telemetry.Options{Listen: listen, Profiles: true})
+		_, port, err := net.SplitHostPort(w.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for host, want := range map[string]int{
+			"evil.example": names, "evil.example:" + port: names, "localhost.evil.example": names, "127.0.0.1.evil.example:" + port: names, "[::1].evil.example": names,
+			"127.0.0.1:" + port: 200, "127.0.0.1": 200, "localhost:" + port: 200, "LocalHost": 200, "[::1]:" + port: 200, "[::1]": 200, "192.0.2.1:8080": 200,
+		} {
+			for _, path := range []string{"/metrics", "/debug/pprof/heap"} {
+				if status, body := getAs(t, w, host, path); status != want {
+					t.Errorf("%s: GET %s of %s: got %d, want %d: %.100q", listen, path, host, status, want, body)
+				}
+			}
+		}
+	}
+}
+
 func TestWithoutOptionsNothingIsWatched(t *testing.T) {
 	w := start(t, telemetry.Options{})
 	handler := http.NewServeMux()
@@ -186,27 +215,45 @@ type receiver struct {
 	mutex  sync.Mutex
 	bodies [][]byte
 	header http.Header
+	length int          // of what came, as it was sent
 	status atomic.Int64 // to answer with; 0: 200
+	answer []byte       // to a batch that is taken
 }
 
 func newReceiver(t *testing.T) *receiver {
 	t.Helper()
 	r := &receiver{}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		body, _ := io.ReadAll(request.Body)
+		packed, _ := io.ReadAll(request.Body)
+		body := unpack(t, packed)
 		r.mutex.Lock()
 		defer r.mutex.Unlock()
-		if request.URL.Path != "/v1/traces" || request.Header.Get("Content-Type") != "application/x-protobuf" {
-			t.Errorf("%s of %s", request.URL.Path, request.Header.Get("Content-Type"))
+		if h := request.Header; request.URL.Path != "/v1/traces" || h.Get("Content-Type") != "application/x-protobuf" || h.Get("Content-Encoding") != "gzip" {
+			t.Errorf("%s with %v", request.URL.Path, h)
 		}
 		if status := int(r.status.Load()); status != 0 {
 			http.Error(w, "no, and here is the long story "+strings.Repeat("x", 1000), status)
 			return
 		}
-		r.bodies, r.header = append(r.bodies, body), request.Header
+		r.bodies, r.header, r.length = append(r.bodies, body), request.Header, r.length+len(packed)
+		w.Header().Set("Content-Type", "application/x-protobuf")
+		_, _ = w.Write(r.answer)
 	}))
 	t.Cleanup(r.Close)
 	return r
+}
+
+func unpack(t *testing.T, packed []byte) []byte {
+	reader, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		t.Errorf("%v: %q", err, packed)
+		return nil
+	}
+	body, err := io.ReadAll(reader)
+	if err != nil {
+		t.Errorf("%v: %q", err, packed)
+	}
+	return body
 }
 
 // count returns how often a text was sent.
@@ -272,6 +319,60 @@ func TestStrangersDoNotDecideWhatIsRecorded(t *testing.T) {
 	}
 }
 
+func TestAStrangersTracestateGoesNowhere(t *testing.T) {
+	member := func(i, size int) string { return fmt.Sprintf("k%d=%s", i, strings.Repeat("v", size)) }
+	var long []string
+	for i := range 32 {
+		long = append(long, member(i, 250))
+	}
+	fits := member(0, 250) + "," + member(1, 512-len(member(0, 250)+",k1="))
+	for name, c := range map[string]struct {
+		trusted bool
+		state   string
+		kept    bool
+	}{
+		"a stranger's":                  {false, "vendor=opaque", false},
+		"a stranger's long one":         {false, strings.Join(long, ","), false},
+		"one that is trusted":           {true, "vendor=opaque", true},
+		"one that is trusted, of 512":   {true, fits, true},
+		"one that is trusted, of 513":   {true, fits + "v", false},
+		"one that is trusted, and long": {true, strings.Join(long, ","), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var passed atomic.Value
+			other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { passed.Store(r.Header.Get("tracestate")) }))
+			t.Cleanup(other.Close)
+			r := newReceiver(t)
+			w := start(t, telemetry.Options{Endpoint: r.URL, SampleRatio: 1, TrustParent: c.trusted})
+			if trace := serve(w, 20, "traceparent", traceparent, "tracestate", c.state); trace != traceparent[3:35] {
+				t.Errorf("the trace is %s, not the caller's", trace)
+			}
+			client := &http.Client{Transport: w.Through(&http.Transport{DisableKeepAlives: true})}
+			request := httptest.NewRequest(http.MethodGet, "/", nil)
+			request.Header.Set("traceparent", traceparent)
+			request.Header.Set("tracestate", c.state)
+			w.Watch(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ask(t, client, r, other.URL) })).ServeHTTP(httptest.NewRecorder(), request)
+			w.Flush(t.Context())
+			want, state := 0, ""
+			if c.kept {
+				want, state = 42, c.state // 21 requests, 20 operations, and the request to the other
+			}
+			if got := r.count(c.state); got != want {
+				t.Errorf("it is in %d spans, not in %d", got, want)
+			}
+			if got := passed.Load(); got != state {
+				t.Errorf("passed on is %q, not %q", got, state)
+			}
+			if parents := r.count("\x00\x00\x00\x00\x00\x00\x00\xaa"); parents != 21 {
+				t.Errorf("%d spans are the caller's, not 21", parents)
+			}
+			if r.length > 8<<10 {
+				t.Errorf("%d bytes were sent", r.length)
+			}
+		})
+	}
+}
+
 func TestSpansAreSentWithTheHeadersAndWithoutWhatTheyAreAbout(t *testing.T) {
 	r := newReceiver(t)
 	w := start(t, telemetry.Options{Endpoint: r.URL, Headers: map[string]string{"Authorization": "Bearer key"}, SampleRatio: 1, Version: "v1.2.3"})
@@ -287,6 +388,33 @@ func TestSpansAreSentWithTheHeadersAndWithoutWhatTheyAreAbout(t *testing.T) {
 	}
 }
 
+// ask asks another in the context of a request.
+func ask(t *testing.T, client *http.Client, r *http.Request, url string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+}
+
+func TestSpansOfRequestsToOthersHoldNoSecret(t *testing.T) {
+	r := newReceiver(t)
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Set-Cookie", "secret") }))
+	t.Cleanup(other.Close)
+	w := start(t, telemetry.Options{Endpoint: r.URL, SampleRatio: 1})
+	client := &http.Client{Transport: w.Through(&http.Transport{DisableKeepAlives: true})}
+	ask(t, client, httptest.NewRequest(http.MethodGet, "/", nil), strings.Replace(other.URL, "//", "//name:secret@", 1)+"/keys")
+	w.Flush(t.Context())
+	if r.count(other.URL+"/keys") != 1 || r.count("secret") != 0 || r.count("name:") != 0 {
+		t.Errorf("%q", r.bodies)
+	}
+}
+
 func TestRequestsToOthersAreOfTheSameTrace(t *testing.T) {
 	r := newReceiver(t)
 	var got atomic.Value
@@ -295,15 +423,7 @@ func TestRequestsToOthersAreOfTheSameTrace(t *testing.T) {
 	w := start(t, telemetry.Options{Endpoint: r.URL, SampleRatio: 1})
 	client := &http.Client{Transport: w.Through(&http.Transport{DisableKeepAlives: true})}
 	w.Watch(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, other.URL+"/keys", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := client.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = response.Body.Close()
+		ask(t, client, r, other.URL+"/keys")
 	})).ServeHTTP(httptest.NewRecorder(), func() *http.Request {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("traceparent", traceparent)
@@ -332,6 +452,35 @@ func TestWhatCanNotBeSentIsToldOnceInAWhileAndBriefly(t *testing.T) {
 	defer mutex.Unlock()
 	if len(reports) != 1 || !strings.Contains(reports[0], "403") || len(reports[0]) > 400 {
 		t.Errorf("%d reports: %q", len(reports), reports)
+	}
+}
+
+func TestSpansThatTheReceiverTookAreNotLost(t *testing.T) {
+	// An ExportTraceServiceResponse of opentelemetry-proto with a partial_success: rejected_spans and an error_message.
+	answer := func(rejected byte, message string) []byte {
+		inner := append([]byte{0x08, rejected, 0x12, byte(len(message))}, message...)
+		return append([]byte{0x0a, byte(len(inner))}, inner...)
+	}
+	for name, c := range map[string]struct {
+		answer []byte
+		want   string
+	}{
+		"all were taken":                {nil, ""},
+		"some were rejected":            {answer(5, "quota"), "traces can't be sent; 5 spans are lost: traces export: OTLP partial success: quota (5 spans rejected)"},
+		"more than there were":          {answer(100, "odd"), "traces can't be sent; 20 spans are lost: traces export: OTLP partial success: odd (100 spans rejected)"},
+		"all were taken with a warning": {answer(0, "(9 spans rejected)"), "the receiver of traces warns: traces export: OTLP partial success: (9 spans rejected) (0 spans rejected)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newReceiver(t)
+			r.answer = c.answer
+			var told string
+			w := start(t, telemetry.Options{Endpoint: r.URL, SampleRatio: 1, Report: func(what string, err error) { told = fmt.Sprintf("%s: %v", what, err) }})
+			serve(w, 10)
+			w.Flush(t.Context())
+			if told != c.want {
+				t.Errorf("told is %q, want %q", told, c.want)
+			}
+		})
 	}
 }
 

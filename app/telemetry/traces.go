@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strconv"
 	"sync"
 	"time"
 
@@ -28,10 +30,13 @@ const (
 	exportTimeout = 10 * time.Second
 	// reportEvery is how often it is told that traces can't be sent, at most.
 	reportEvery = time.Minute
+	// maxState is how many bytes of tracestate are passed on: the least that has to be (W3C Trace Context §3.3.1.5).
+	maxState = 512
 )
 
-// traces are sent by OTLP over HTTP. What a span says is what operation it was and what came of it, and nothing of what
-// somebody asked for: no name of an entry, no path, no filter.
+// traces are sent by OTLP over HTTP. What the span of a request or of an LDAP operation says is what it was and what
+// came of it, and nothing of what somebody asked for: no name of an entry, no path, no filter. Spans of requests to
+// others have the URL as well, without a name and a password: those are an issuer's, and public.
 type traces struct {
 	provider  *sdktrace.TracerProvider
 	batches   sdktrace.SpanProcessor
@@ -39,6 +44,7 @@ type traces struct {
 	exporter  *exporter
 	transport *http.Transport
 	parents   propagation.TraceContext
+	sampler   sampler
 	report    func(what string, err error)
 }
 
@@ -50,8 +56,9 @@ func newTraces(ctx context.Context, o Options) (*traces, error) {
 	if endpoint.Path == "" || endpoint.Path == "/" {
 		endpoint.Path = defaultPath
 	}
-	t := &traces{transport: http.DefaultTransport.(*http.Transport).Clone(), report: o.Report}
+	t := &traces{transport: http.DefaultTransport.(*http.Transport).Clone(), sampler: sampler{o.SampleRatio, o.TrustParent}, report: o.Report}
 	next, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint.String()), otlptracehttp.WithHeaders(o.Headers),
+		otlptracehttp.WithCompression(otlptracehttp.GzipCompression),
 		otlptracehttp.WithHTTPClient(&http.Client{Transport: t.transport, Timeout: exportTimeout, CheckRedirect: stayThere}))
 	if err != nil {
 		return nil, err
@@ -64,7 +71,7 @@ func newTraces(ctx context.Context, o Options) (*traces, error) {
 	}
 	t.exporter = &exporter{SpanExporter: next, report: o.Report}
 	t.batches = sdktrace.NewBatchSpanProcessor(t.exporter, sdktrace.WithExportTimeout(exportTimeout))
-	t.provider = sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithSampler(sampler{o.SampleRatio, o.TrustParent}),
+	t.provider = sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithSampler(t.sampler),
 		sdktrace.WithSpanProcessor(t.batches))
 	t.tracer = t.provider.Tracer("rollcall")
 	return t, nil
@@ -76,11 +83,26 @@ func stayThere(*http.Request, []*http.Request) error { return http.ErrUseLastRes
 // watch begins the span of each request, as a part of the trace that its traceparent names (W3C Trace Context).
 func (t *traces) watch(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, span := t.tracer.Start(t.parents.Extract(r.Context(), propagation.HeaderCarrier(r.Header)), "HTTP",
-			trace.WithSpanKind(trace.SpanKindServer))
+		caller := callerHeaders{propagation.HeaderCarrier(r.Header), t.sampler.trustParent}
+		ctx, span := t.tracer.Start(t.parents.Extract(r.Context(), caller), "HTTP", trace.WithSpanKind(trace.SpanKindServer))
 		defer span.End()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// callerHeaders are a request's. Every span of the trace would carry its tracestate: a stranger's counts for nothing.
+type callerHeaders struct {
+	propagation.HeaderCarrier
+	trusted bool
+}
+
+// Get implements [propagation.TextMapCarrier].
+func (c callerHeaders) Get(key string) string {
+	value := c.HeaderCarrier.Get(key)
+	if key == "tracestate" && (!c.trusted || len(value) > maxState) {
+		return ""
+	}
+	return value
 }
 
 func (t *traces) request(ctx context.Context, method, route string, status int) {
@@ -199,12 +221,32 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 	}
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
-	e.lost += len(spans)
-	if now := time.Now(); e.reported.IsZero() || now.Sub(e.reported) >= reportEvery {
-		e.report(fmt.Sprintf("traces can't be sent; %d spans are lost", e.lost), brief{err})
-		e.reported, e.lost = now, 0
+	e.lost += lost(err, len(spans))
+	now := time.Now()
+	if !e.reported.IsZero() && now.Sub(e.reported) < reportEvery {
+		return nil
 	}
+	what := "the receiver of traces warns"
+	if e.lost > 0 {
+		what = fmt.Sprintf("traces can't be sent; %d spans are lost", e.lost)
+	}
+	e.report(what, brief{err})
+	e.reported, e.lost = now, 0
 	return nil
+}
+
+// partial is the error of a batch that the receiver took in part, or as a whole with a warning. It has no type that
+// others can see.
+var partial = regexp.MustCompile(`(?s)^traces export: OTLP partial success: .*\((\d+) spans rejected\)$`)
+
+// lost returns how many of a batch of spans are, by the error that sending it ended with.
+func lost(err error, batch int) int {
+	if match := partial.FindStringSubmatch(err.Error()); match != nil {
+		if rejected, err := strconv.Atoi(match[1]); err == nil {
+			return min(rejected, batch)
+		}
+	}
+	return batch
 }
 
 // maxCause is how much is told of what a receiver answers.
