@@ -90,7 +90,7 @@ func answerAs(w http.ResponseWriter, status int, mediaType string, body []byte) 
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:gosec // JSON, and nosniff says so; the client has gone, or reads it
+	_, _ = w.Write(body) // the client has gone, or reads it
 }
 
 // acceptsJSON returns not-acceptable where Accept (RFC 9110 §12.5.1) rules JSON out.
