@@ -111,10 +111,10 @@ func TestTheProgramAcceptsTheExamplesOfTheComposeGuide(t *testing.T) {
 
 func TestTheComposeGuideNamesTheVariablesThatComposeReads(t *testing.T) {
 	read := map[string]string{}
-	for _, m := range regexp.MustCompile(`\$\{(ROLLCALL_\w+):-([^}]*)\}`).FindAllStringSubmatch(page(t, "../docker-compose.yml"), -1) {
+	for _, m := range regexp.MustCompile(`\$\{(\w+):-([^}]*)\}`).FindAllStringSubmatch(page(t, "../docker-compose.yml"), -1) {
 		read[m[1]] = m[2]
 	}
-	read["ROLLCALL_SECRETS"] = "a volume"
+	read["SECRETS_DIR"] = "a volume"
 	guide := page(t, "compose.md")
 	for name, value := range read {
 		row := fmt.Sprintf("| `%s` | `%s` |", name, value)
@@ -122,7 +122,12 @@ func TestTheComposeGuideNamesTheVariablesThatComposeReads(t *testing.T) {
 			t.Errorf("the guide has no row %s", row)
 		}
 	}
-	if named := regexp.MustCompile("(?m)^\\| `ROLLCALL_\\w+` \\|").FindAllString(guide, -1); len(named) != len(read) {
+	if named := regexp.MustCompile("(?m)^\\| `[A-Z]\\w+` \\|").FindAllString(guide, -1); len(named) != len(read) {
 		t.Errorf("the guide names %q, docker-compose.yml reads %v", named, read)
+	}
+	for name := range read {
+		if strings.HasPrefix(name, "ROLLCALL_") {
+			t.Errorf("%s would be an unknown setting to a Rollcall that is started with it", name)
+		}
 	}
 }

@@ -17,6 +17,9 @@ import (
 // DefaultSuffix is the top of the tree when Values names none.
 const DefaultSuffix = "dc=example,dc=org"
 
+// DefaultMaxFailures is what one Rollcall needs that keeps its count: strangers can fail nine logins of a name.
+const DefaultMaxFailures = 10
+
 // SchemaFile is the name under which slapd.conf includes Schema, in the folder Values.Dir.
 const SchemaFile = "openssh-lpk.schema"
 
@@ -43,6 +46,7 @@ type Values struct {
 	Argon2              Argon2   // cost of new passwords
 	ServicePasswordHash string   // userPassword of the service account, as {SCHEME}hash
 	AdminPasswordHash   string   // userPassword of the first administrator, likewise
+	MaxFailures         int      // failed logins of a name that lock it; DefaultMaxFailures when 0
 	TLSDir              string   // folder with ca.crt and server.pem, for Network
 }
 
@@ -139,8 +143,8 @@ func decoyHash(cost Argon2) string {
 
 // Fill replaces the placeholders of a text: ${SUFFIX}, ${DC} (the value of the suffix's first
 // part), ${DIR}, ${SCHEMA_DIR}, ${MODULE_DIR}, ${TLS_DIR}, ${ARGON2_KIB}, ${ARGON2_PASSES},
-// ${SERVICE_PASSWORD_HASH}, ${ADMIN_PASSWORD_HASH} and ${DECOY_PASSWORD_HASH}, each time another. It fails on an unknown
-// or empty one, and on a value that could break out of its line or its quotes.
+// ${MAX_FAILURES}, ${SERVICE_PASSWORD_HASH}, ${ADMIN_PASSWORD_HASH} and ${DECOY_PASSWORD_HASH}, each time another. It
+// fails on an unknown or empty one, and on a value that could break out of its line or its quotes.
 func Fill(text string, v Values) (string, error) {
 	if v.Suffix == "" {
 		v.Suffix = DefaultSuffix
@@ -151,6 +155,9 @@ func Fill(text string, v Values) (string, error) {
 	if v.Argon2 == (Argon2{}) {
 		v.Argon2 = DefaultArgon2
 	}
+	if v.MaxFailures == 0 {
+		v.MaxFailures = DefaultMaxFailures
+	}
 	values := map[string]string{
 		"${SUFFIX}":                v.Suffix,
 		"${DIR}":                   v.Dir,
@@ -158,6 +165,7 @@ func Fill(text string, v Values) (string, error) {
 		"${MODULE_DIR}":            v.ModuleDir,
 		"${ARGON2_KIB}":            strconv.Itoa(v.Argon2.MemoryKiB),
 		"${ARGON2_PASSES}":         strconv.Itoa(v.Argon2.Passes),
+		"${MAX_FAILURES}":          strconv.Itoa(v.MaxFailures),
 		"${TLS_DIR}":               v.TLSDir,
 		"${SERVICE_PASSWORD_HASH}": v.ServicePasswordHash,
 		"${ADMIN_PASSWORD_HASH}":   v.AdminPasswordHash,

@@ -18,13 +18,17 @@ import (
 
 // What the server's folder holds. Only dataDir, and what is in it, belongs to the user that slapd runs as.
 const (
-	dataDir    = "data" // it exists once the directory is loaded
-	oldDir     = "data.old"
-	newDir     = "new"
-	suffixFile = "suffix"
-	configFile = "slapd.conf"
-	hashFile   = "service.hash" // the service account's userPassword as it was set last
+	dataDir     = "data"                // it exists once the directory is loaded
+	replacedDir = "data.before-restore" // what the last restoration replaced
+	newDir      = "new"
+	suffixFile  = "suffix"
+	configFile  = "slapd.conf"
+	hashFile    = "service.hash" // the service account's userPassword as it was set last
 )
+
+// maxFailures is how many failed logins of a name lock it in a new directory. Rollcall lets strangers fail nine in a
+// window, counts in memory, and so nine more after a restart.
+const maxFailures = 20
 
 func (s *server) values() openldap.Values {
 	return openldap.Values{
@@ -34,10 +38,8 @@ func (s *server) values() openldap.Values {
 
 // settle ends a restoration that was cut off, and reports whether there is no directory yet.
 func (s *server) settle() (fresh bool, err error) {
-	if !exists(s.path(dataDir)) && exists(s.path(oldDir)) {
-		err = os.Rename(s.path(oldDir), s.path(dataDir))
-	} else {
-		err = os.RemoveAll(s.path(oldDir))
+	if !exists(s.path(dataDir)) && exists(s.path(replacedDir)) {
+		err = os.Rename(s.path(replacedDir), s.path(dataDir))
 	}
 	if err != nil || !exists(s.path(dataDir)) {
 		return true, err
@@ -62,6 +64,7 @@ func (s *server) loadFirst(servicePassword string) error {
 		return err
 	}
 	v := s.values()
+	v.MaxFailures = maxFailures
 	if v.ServicePasswordHash, err = s.hash(servicePassword, openldap.CheapArgon2); err != nil {
 		return err
 	}
@@ -76,7 +79,7 @@ func (s *server) loadFirst(servicePassword string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.load(base + "\n" + first); err != nil {
+	if _, err := s.load(strings.NewReader(base + "\n" + first)); err != nil {
 		return err
 	}
 	if err := write(s.path(hashFile), v.ServicePasswordHash, 0o600, -1); err != nil {
@@ -89,39 +92,9 @@ func (s *server) loadFirst(servicePassword string) error {
 	return nil
 }
 
-// restore puts the entries that slapcat wrote in place of those that are there.
-func (s *server) restore(backup io.Reader) error {
-	password, err := s.servicePassword()
-	if err != nil {
-		return err
-	}
-	if _, err := s.settle(); err != nil {
-		return err
-	}
-	entries, err := io.ReadAll(backup)
-	if err != nil {
-		return err
-	}
-	conf, err := s.load(string(entries))
-	if err != nil {
-		return err
-	}
-	if err := s.setServicePassword(conf, password); err != nil { // nor is it Rollcall's without that account
-		return err
-	}
-	if err := s.install(); err != nil {
-		return err
-	}
-	fmt.Printf("restored %s\n", s.suffix)
-	return nil
-}
-
 // load loads entries in newDir, and returns the configuration that it did so by. Nothing counts before install.
-func (s *server) load(entries string) (conf string, err error) {
-	if err := os.RemoveAll(s.path(newDir)); err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(s.path(newDir), 0o755); err != nil { //nolint:gosec // slapd's user passes through
+func (s *server) load(entries io.Reader) (conf string, err error) {
+	if err := s.clear(); err != nil {
 		return "", err
 	}
 	data := s.path(newDir, dataDir)
@@ -144,24 +117,34 @@ func (s *server) load(entries string) (conf string, err error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = s.tool(s.user, entries, "-Tadd", "-q", "-w", "-f", conf)
-	return conf, err
+	return conf, s.run(s.user, entries, io.Discard, "-Tadd", "-q", "-w", "-f", conf)
 }
 
-// install makes what was loaded the directory. The renaming is what makes it count.
+// clear makes newDir, with nothing in it.
+func (s *server) clear() error {
+	if err := os.RemoveAll(s.path(newDir)); err != nil {
+		return err
+	}
+	return os.MkdirAll(s.path(newDir), 0o755) //nolint:gosec // slapd's user passes through
+}
+
+// install makes what was loaded the directory, and keeps the one that it replaces. The renaming is what makes it count.
 func (s *server) install() error {
 	if err := write(s.path(suffixFile), s.suffix+"\n", 0o644, -1); err != nil {
 		return err
 	}
 	if exists(s.path(dataDir)) {
-		if err := os.Rename(s.path(dataDir), s.path(oldDir)); err != nil {
+		if err := os.RemoveAll(s.path(replacedDir)); err != nil {
+			return err
+		}
+		if err := os.Rename(s.path(dataDir), s.path(replacedDir)); err != nil {
 			return err
 		}
 	}
 	if err := os.Rename(s.path(newDir, dataDir), s.path(dataDir)); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(s.path(oldDir)), os.RemoveAll(s.path(newDir)))
+	return os.RemoveAll(s.path(newDir))
 }
 
 // writeConfig writes what slapd starts from, and returns its path.

@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command start is what the OpenLDAP container runs. It makes what a first start lacks: passwords, a certificate, the
-// first entries. Then it becomes slapd. "start restore" loads a backup in place of the directory that is there.
+// first entries. Then it becomes slapd. "start backup" writes the entries, "start restore" loads them in place of those
+// that are there, and "start restore --undo" takes that back.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -78,22 +80,30 @@ func (s *server) start(name string, args []string) error {
 			return err
 		}
 	}
-	if err := s.lock(); err != nil {
-		return err
-	}
 	if err := limitFiles(); err != nil {
 		return err
 	}
-	switch strings.Join(args, " ") {
+	command := strings.Join(args, " ")
+	if command == "backup" {
+		return s.backup(os.Stdout) // beside a slapd that runs
+	}
+	if err := s.lock(); err != nil {
+		return err
+	}
+	switch command {
 	case "":
 		if err := s.prepare(); err != nil {
 			return err
 		}
 		return s.become()
 	case "restore":
-		return s.restore(os.Stdin)
+		return s.restore(os.Stdin, true)
+	case "restore --unmarked":
+		return s.restore(os.Stdin, false)
+	case "restore --undo":
+		return s.undo()
 	}
-	return fmt.Errorf("%q is no command: it is restore, or none to serve", strings.Join(args, " "))
+	return fmt.Errorf("%q is no command: it is backup, restore, restore --unmarked or restore --undo, or none to serve", command)
 }
 
 // prepare brings everything into a state from which slapd can start.
@@ -136,7 +146,8 @@ func (s *server) become() error {
 			return fmt.Errorf("becoming user %d: %w", s.user.Uid, err)
 		}
 	}
-	// The debug level "none" writes errors only, and keeps slapd in the foreground.
+	// A debug level keeps slapd in the foreground. By "none" it writes what it writes at any level: its start and end,
+	// errors, operations that wait for others.
 	err := syscall.Exec(s.slapd, []string{s.slapd, "-d", "none", "-f", s.path(configFile), "-h", s.urls}, nil)
 	return fmt.Errorf("%s: %w", s.slapd, err)
 }
@@ -180,17 +191,23 @@ func credential(name string) (*syscall.Credential, error) {
 
 // tool runs one of slapd's tools and returns what it printed.
 func (s *server) tool(as *syscall.Credential, stdin string, args ...string) (string, error) {
+	var out strings.Builder
+	err := s.run(as, strings.NewReader(stdin), &out, args...)
+	return out.String(), err
+}
+
+// run runs one of slapd's tools.
+func (s *server) run(as *syscall.Credential, stdin io.Reader, stdout io.Writer, args ...string) error {
 	cmd := exec.CommandContext(context.Background(), s.slapd, args...)
 	cmd.Env = []string{}
-	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Stdin, cmd.Stdout = stdin, stdout
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Pdeathsig: syscall.SIGKILL}
 	var words strings.Builder
 	cmd.Stderr = &words
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("slap%s: %w\n%s", strings.TrimPrefix(args[0], "-T"), err, strings.TrimSpace(words.String()))
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("slap%s: %w\n%s", strings.TrimPrefix(args[0], "-T"), err, strings.TrimSpace(words.String()))
 	}
-	return string(out), nil
+	return nil
 }
 
 func (s *server) path(names ...string) string {

@@ -9,13 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
-	"github.com/google/go-cmp/cmp"
 
 	"rollcall/deploy/openldap"
 )
@@ -89,108 +86,6 @@ func TestAnotherSuffixIsRefused(t *testing.T) {
 	p.suffix = "dc=corp,dc=test"
 	p.start(t)
 	p.service(t)
-}
-
-// contextCSN is the number of the last change anywhere; slapd writes it when it stops.
-var contextCSN = regexp.MustCompile("(?m)^contextCSN: .*\n")
-
-// backup returns what slapcat writes.
-func (p *place) backup(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command(p.slapd, "-Tcat", "-f", filepath.Join(p.dir, configFile)).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return contextCSN.ReplaceAllString(string(out), "")
-}
-
-func (p *place) restore(t *testing.T, backup string) {
-	t.Helper()
-	cmd, words := p.command(t, "restore")
-	cmd.Stdin = strings.NewReader(backup)
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("restore: %v\n%s", err, words)
-	}
-}
-
-func TestABackupIsRestoredInPlaceOfWhatIsThereAndElsewhere(t *testing.T) {
-	p := newPlace(t)
-	r := p.start(t)
-	backup := p.backup(t) // while it runs
-	admin := p.read(t, p.secrets, adminFile)
-	if err := p.service(t).Del(ldap.NewDelRequest("cn=admins,ou=groups,"+p.suffix, nil)); err != nil {
-		t.Fatal(err)
-	}
-	r.stop(t)
-	elsewhere := newPlace(t)
-	elsewhere.start(t).stop(t)
-	empty := newPlace(t)
-	for name, p := range map[string]*place{"in place": p, "elsewhere": elsewhere, "where there is nothing": empty} {
-		p.restore(t, backup)
-		r := p.start(t)
-		groups, err := search(p.service(t), "ou=groups,"+p.suffix, ldap.ScopeSingleLevel, "(objectClass=*)")
-		if err != nil || len(groups) != 1 || groups[0].GetAttributeValue("member") != p.adminDN() {
-			t.Errorf("%s: %v (%v), want the admins", name, groups, err)
-		}
-		if err := p.dial(t).Bind(p.adminDN(), admin); err != nil {
-			t.Errorf("%s: the administrator: %v", name, err)
-		}
-		r.stop(t)
-		if exists(filepath.Join(p.dir, oldDir)) || exists(filepath.Join(p.dir, newDir)) {
-			t.Errorf("%s: something is left", name)
-		}
-	}
-}
-
-func TestADirectoryWithAnotherServicePasswordIsGivenTheOneOfTheFile(t *testing.T) {
-	p := newPlace(t)
-	p.start(t).stop(t)
-	change := exec.Command(p.slapd, "-Tmodify", "-f", filepath.Join(p.dir, configFile))
-	change.Stdin = strings.NewReader("dn: " + openldap.ServiceDN(p.suffix) + "\nchangetype: modify\nreplace: userPassword\nuserPassword: another\n")
-	if words, err := change.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, words)
-	}
-	p.start(t)
-	p.service(t)
-}
-
-func TestABackupThatIsNoneLeavesTheDirectoryAsItIs(t *testing.T) {
-	p := newPlace(t)
-	p.start(t).stop(t)
-	for rule, says := range map[string]string{
-		"":        "the service account, " + openldap.ServiceDN(p.suffix) + ", can't be given its password",
-		"not so:": "slapadd: exit status 1",
-		"dn: dc=other,dc=org\nobjectClass: dcObject\nobjectClass: organization\ndc: other\no: other\n": "slapadd: exit status 1",
-	} {
-		cmd, words := p.command(t, "restore")
-		cmd.Stdin = strings.NewReader(rule)
-		if err := cmd.Run(); err == nil || !strings.Contains(words.String(), says) {
-			t.Errorf("%q: %v, want %q:\n%s", rule, err, says, words)
-		}
-	}
-	r := p.start(t)
-	if err := p.dial(t).Bind(p.adminDN(), p.read(t, p.secrets, adminFile)); err != nil {
-		t.Errorf("the administrator: %v", err)
-	}
-	r.stop(t)
-	p.refused(t, `"restor" is no command`, "restor")
-}
-
-func TestARestorationThatIsCutOffBetweenTwoRenamingsIsTakenBack(t *testing.T) {
-	p := newPlace(t)
-	r := p.start(t)
-	was := p.backup(t)
-	r.stop(t)
-	if err := os.Rename(filepath.Join(p.dir, dataDir), filepath.Join(p.dir, oldDir)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(filepath.Join(p.dir, newDir, dataDir), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	p.start(t)
-	if diff := cmp.Diff(was, p.backup(t)); diff != "" {
-		t.Errorf("was (-), is (+):\n%s", diff)
-	}
 }
 
 func TestTheCertificateIsRenewedByTheSameCA(t *testing.T) {

@@ -115,7 +115,7 @@ func (p *place) command(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer)
 		"-modules", installed(t, "/usr/lib/ldap", "/usr/lib64/openldap", "/usr/lib/openldap"),
 		"-listen", "ldap://" + p.address + "/ ldapi://" + strings.ReplaceAll(p.socket, "/", "%2F") + "/",
 	}, args...)...)
-	cmd.Env = append(os.Environ(), asStart+"=1", "LDAP_SUFFIX="+p.suffix)
+	cmd.Env = append(os.Environ(), asStart+"=1", "LDAP_SUFFIX="+p.suffix, "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var words bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &words, &words
@@ -273,6 +273,10 @@ func TestAFirstStartMakesWhatIsMissing(t *testing.T) {
 	}
 	if err := p.dial(t).Bind(p.adminDN(), p.read(t, p.secrets, adminFile)); err != nil {
 		t.Errorf("the administrator can't log in: %v", err)
+	}
+	policies, err := search(p.service(t), "ou=policies,"+p.suffix, ldap.ScopeSingleLevel, "(|(pwdMaxFailure=20)(pwdMaxRecordedFailure=20))")
+	if err != nil || len(policies) != 2 {
+		t.Errorf("policies that suffer 20 failures: %v (%v), want those of users and of the decoy", policies, err)
 	}
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", r.cmd.Process.Pid))
 	if err != nil || !bytes.Contains(limits, fmt.Appendf(nil, "Max open files            %d ", openFiles)) {
