@@ -15,7 +15,8 @@ import (
 
 // house says which room may import what: other rooms, modules, and of the standard library what is not everybody's.
 var house = map[string]string{
-	"main":                        "config, app/directory, app/ldapdir, app/rest, app/auth, app/cli, app/client, app/slapd, app/logs, app/telemetry, deploy/openldap, cobra, logrus, net/http",
+	"main":                        "app/program, app/cli",
+	"app/program":                 "config, app/directory, app/ldapdir, app/rest, app/auth, app/cli, app/client, app/slapd, app/logs, app/telemetry, deploy/openldap, cobra, logrus, net/http",
 	"config":                      "viper, mapstructure, yaml",
 	"app/directory":               "filter-parser, x/crypto",
 	"app/ldapdir":                 "app/directory, go-ldap, asn1-ber, x/text",

@@ -1,7 +1,7 @@
 package rest_test
 
 // The attack suite. What it has no row for is attacked elsewhere: slow and large headers of the program itself in
-// main_test.go, tokens of another issuer in app/auth/oidc_test.go, and who may do what in access_test.go.
+// app/program, tokens of another issuer in app/auth/oidc_test.go, and who may do what in access_test.go.
 
 import (
 	"bufio"

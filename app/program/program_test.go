@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"bufio"
@@ -71,7 +71,7 @@ func build() error {
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		args = append(args, "-race")
 	}
-	if words, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+	if words, err := exec.Command("go", append(args, "rollcall")...).CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, words)
 	}
 	return nil
@@ -1140,7 +1140,7 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 		var err error
 		go func() {
 			defer close(p.done)
-			err = run(ctx, c, p.stdout)
+			err = run(ctx, c, testVersion, p.stdout)
 		}()
 		p.do("GET", "/users", nil, 200)
 		idle := p.dial().send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -1163,7 +1163,7 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	dir := t.TempDir()
-	if err := run(over, load(development(dir)), io.Discard); !errors.Is(err, context.Canceled) || exists(dir, "slapd.pid") {
+	if err := run(over, load(development(dir)), testVersion, io.Discard); !errors.Is(err, context.Canceled) || exists(dir, "slapd.pid") {
 		t.Errorf("stopped before it served: %v", err)
 	}
 	goleak.VerifyNone(t, before)

@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"cmp"
@@ -21,7 +21,8 @@ import (
 	"rollcall/deploy/openldap"
 )
 
-func command() *cobra.Command {
+// Command returns the program, of this version, with all that it can be told to do.
+func Command(version string) *cobra.Command {
 	var file string
 	load := func() (*config.Config, error) {
 		return config.Load(config.Options{File: file, Environ: slices.DeleteFunc(os.Environ(), cli.Reads)})
@@ -44,7 +45,7 @@ func command() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%w:\n%w", errConfiguration, err)
 			}
-			return run(cmd.Context(), c, cmd.OutOrStdout())
+			return run(cmd.Context(), c, version, cmd.OutOrStdout())
 		},
 	}, &cobra.Command{
 		Use:   "config",
