@@ -25,10 +25,12 @@ type methods map[string]handler
 // exchange is what is learned of one request and its answer, for the log.
 type exchange struct {
 	id, route, caller string
-	err               error
-	usage             directory.Usage
-	lines             int  // of a bulk request
-	probe             bool // one of many, by a machine that watches
+	// address is the client's.
+	address string
+	err     error
+	usage   directory.Usage
+	lines   int  // of a bulk request
+	probe   bool // one of many, by a machine that watches
 }
 
 type exchangeKey struct{}
@@ -41,7 +43,7 @@ func exchangeOf(r *http.Request) *exchange {
 func (a *api) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := time.Now()
-		x := &exchange{id: requestID(r)}
+		x := &exchange{id: requestID(r), address: a.address(r)}
 		w.Header().Set("X-Request-Id", x.id)
 		a.protect(w.Header(), r)
 		answer := &answer{ResponseWriter: w}
@@ -70,7 +72,7 @@ func (a *api) log(r *http.Request, x *exchange, answer *answer, took time.Durati
 		return
 	}
 	fields := logrus.Fields{
-		"request_id": x.id, "method": r.Method, "route": x.route, "status": answer.status, "address": a.address(r),
+		"request_id": x.id, "method": r.Method, "route": x.route, "status": answer.status, "address": x.address,
 		"duration_ms": milliseconds(took), "ldap_operations": x.usage.Operations(), "ldap_ms": milliseconds(x.usage.Time()),
 	}
 	if x.caller != "" {
@@ -190,7 +192,7 @@ func (a *api) identified(ctx context.Context, r *http.Request) (context.Context,
 	if !ok {
 		return nil, &directory.Error{Code: directory.CredentialsRequired}
 	}
-	credentials.Address = a.address(r)
+	credentials.Address = exchangeOf(r).address
 	caller, err := a.Authenticate(ctx, credentials)
 	if err != nil {
 		return nil, err

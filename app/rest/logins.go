@@ -39,7 +39,7 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	login, err := a.Logins.Login(r.Context(), auth.Credentials{
-		Login: form["username"], Password: form["password"], Address: a.address(r)})
+		Login: form["username"], Password: form["password"], Address: exchangeOf(r).address})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -50,7 +51,7 @@ func main() {
 	flag.StringVar(&s.dir, "dir", "/var/lib/openldap", "folder that the directory is kept in")
 	flag.StringVar(&s.secrets, "secrets", "/run/secrets", "folder with service.password, admin.password and token.key")
 	flag.StringVar(&s.handover, "handover", "/run/rollcall", "folder that the API reads its copies from")
-	flag.StringVar(&s.suffix, "suffix", or(os.Getenv("LDAP_SUFFIX"), openldap.DefaultSuffix), "DN of the top entry ($LDAP_SUFFIX)")
+	flag.StringVar(&s.suffix, "suffix", cmp.Or(os.Getenv("LDAP_SUFFIX"), openldap.DefaultSuffix), "DN of the top entry ($LDAP_SUFFIX)")
 	flag.StringVar(&s.urls, "listen", "ldap://:1389/ ldapi:///", "URLs to listen on")
 	flag.StringVar(&s.hosts, "hosts", "openldap,localhost,127.0.0.1", "names and addresses that the certificate is for")
 	flag.IntVar(&s.reader, "reader", 65532, "user id that the API runs as")
@@ -63,13 +64,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "openldap:", err)
 		os.Exit(1)
 	}
-}
-
-func or(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
 }
 
 // start does what the arguments say. It does not return when slapd has taken its place.
