@@ -242,9 +242,10 @@ func TestFactsOfLockouts(t *testing.T) {
 		eventually(t, "the end of the lock", func() bool {
 			conn := on(t, server)
 			l.has(alice, "pwdAccountLockedTime", locked...)
-			return conn.Bind(alice, "alice-password") == nil
+			// slapd judges a lock by a coarser clock than it dates it by: for a few
+			// milliseconds a lock can begin in the future, be ignored and stay.
+			return conn.Bind(alice, "alice-password") == nil && len(l.values(alice, "pwdAccountLockedTime")) == 0
 		})
-		l.has(alice, "pwdAccountLockedTime")
 		l.has(alice, "pwdFailureTime")
 	})
 	t.Run("a password change ends a temporary lock", func(t *testing.T) {
