@@ -11,10 +11,10 @@ run: slapd build ## Start a private OpenLDAP and the API; Ctrl-C stops both (ARG
 build: ## Build bin/rollcall
 	@go build -trimpath -buildvcs=false -ldflags '$(if $(VERSION),-X main.version=$(VERSION))' -o bin/rollcall .
 
-test: slapd cc clients ## Run every test but the long ones, with the race detector, against a real OpenLDAP
+test: slapd sshd cc clients ## Run every test but the long ones, with the race detector, against a real OpenLDAP
 	go test -race -count=1 -timeout 10m ./...
 
-test-long: slapd cc clients ## Run the tests that need long, then every fuzz test for a minute (FUZZTIME=60s)
+test-long: slapd sshd cc clients ## Run the tests that need long, then every fuzz test for a minute (FUZZTIME=60s)
 	@scripts/test-long
 	@scripts/fuzz
 
@@ -45,6 +45,9 @@ clean: ## Remove what was built; the directory in .rollcall/ stays
 slapd:
 	@scripts/install-slapd
 
+sshd:
+	@scripts/install-sshd
+
 cc:
 	@scripts/install-cc
 
@@ -61,4 +64,4 @@ bin/golangci-lint: tools/go.mod tools/go.sum
 	@echo "Building golangci-lint; the first time takes some minutes"
 	@go build -C tools -trimpath -buildvcs=false -o ../bin/ tool
 
-.PHONY: help run build test test-long bench postman-test browser-test test-compose verify lint fmt clean slapd cc clients node chromium
+.PHONY: help run build test test-long bench postman-test browser-test test-compose verify lint fmt clean slapd sshd cc clients node chromium

@@ -22,7 +22,7 @@ var house = map[string]string{
 	"app/ldapdir":                 "app/directory, go-ldap, asn1-ber, x/text",
 	"app/rest":                    "app/directory, app/auth, mux, logrus, kin-openapi, cors, compress, swgui, yaml, net/http",
 	"app/auth":                    "app/directory, jwt, go-oidc, x/time, net/http",
-	"app/cli":                     "app/directory, app/client, cobra, net/http",
+	"app/cli":                     "app/directory, app/client, cobra, x/crypto, net/http",
 	"app/client":                  "app/directory, net/http",
 	"app/slapd":                   "deploy/openldap",
 	"app/logs":                    "app/directory, logrus",
@@ -37,7 +37,7 @@ var house = map[string]string{
 }
 
 // tests may import all rooms, what their own may, and this.
-const tests = "go-ldap, asn1-ber, logrus, go-cmp, rapid, goleak, porcupine, json-patch, chromedp, cdproto, kin-openapi, yaml, net/http, testing"
+const tests = "go-ldap, asn1-ber, logrus, go-cmp, rapid, goleak, porcupine, json-patch, chromedp, cdproto, kin-openapi, x/crypto, yaml, net/http, testing"
 
 // modules are all that the house stands on.
 var modules = map[string]string{

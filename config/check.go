@@ -78,11 +78,20 @@ func (c *Config) problems() []problem {
 		{"telemetry.otlp_headers", c.headers()},
 		{"telemetry.sample_ratio", c.sampleRatio()},
 
+		{"posix.min", between(c.Posix.Min, lowestID, highestID)},
+		{"posix.max", c.lastID()},
+		{"posix.primary_gid", between(c.Posix.PrimaryGID, 100, highestID)},
+		{"posix.home_directory", homeDirectory(c.Posix.HomeDirectory)},
+		{"posix.login_shell", absolutePath(c.Posix.LoginShell)},
+		{"posix.counter", first(required("posix.counter", c.Posix.Counter), c.relative(c.Posix.Counter))},
+
 		{"groups.placeholder", first(required("groups.placeholder", c.Groups.Placeholder), c.relative(c.Groups.Placeholder))},
 	}
 	all = append(all, each("server.trusted_proxies", c.Server.TrustedProxies, proxy)...)
 	all = append(all, each("server.cors_origins", c.Server.CORSOrigins, origin)...)
 	all = append(all, each("auth.protected", c.Auth.Protected, dn)...)
+	all = append(all, each("ssh.trusted_networks", c.SSH.TrustedNetworks, proxy)...)
+	all = append(all, each("ssh.everywhere_groups", c.SSH.EverywhereGroups, dn)...)
 	all = append(all, each("auth.own_fields", c.Auth.OwnFields, fieldName)...)
 	all = append(all, c.kindProblems("users", c.Users)...)
 	all = append(all, c.kindProblems("groups", c.Groups.Kind)...)

@@ -9,6 +9,7 @@ package config
 import (
 	"errors"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strings"
 	"time"
@@ -24,9 +25,11 @@ type Config struct {
 	Embedded  Embedded  `mapstructure:"embedded"`
 	Auth      Auth      `mapstructure:"auth"`
 	OIDC      OIDC      `mapstructure:"oidc"`
+	SSH       SSH       `mapstructure:"ssh"`
 	Log       Log       `mapstructure:"log"`
 	Audit     Audit     `mapstructure:"audit"`
 	Telemetry Telemetry `mapstructure:"telemetry"`
+	Posix     Posix     `mapstructure:"posix"`
 	Users     Kind      `mapstructure:"users"`
 	Groups    Groups    `mapstructure:"groups"`
 	Hosts     Kind      `mapstructure:"hosts"`
@@ -107,6 +110,13 @@ type Auth struct {
 	Sessions             string        `mapstructure:"sessions"` // relative to LDAP.BaseDN; empty: in memory
 }
 
+// SSH says what is special about logins to hosts.
+type SSH struct {
+	TrustedNetworks  []string `mapstructure:"trusted_networks"`                // addresses and CIDR ranges
+	EverywhereGroups []string `mapstructure:"everywhere_groups" separator:";"` // DNs
+	LocalLogins      []string `mapstructure:"local_logins"`
+}
+
 // OIDC is another issuer whose tokens are accepted; none where Issuer is empty.
 type OIDC struct {
 	Issuer     string `mapstructure:"issuer"` // a URL
@@ -161,6 +171,17 @@ var (
 	headerName  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 	headerValue = regexp.MustCompile(`^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$`)
 )
+
+// Posix says whether users and groups are Linux accounts, and what they get then.
+type Posix struct {
+	Enabled       bool   `mapstructure:"enabled"`
+	Min           int    `mapstructure:"min"` // the numbers that are given out
+	Max           int    `mapstructure:"max"`
+	PrimaryGID    int    `mapstructure:"primary_gid"`
+	HomeDirectory string `mapstructure:"home_directory"` // {uid} stands for the login name
+	LoginShell    string `mapstructure:"login_shell"`
+	Counter       string `mapstructure:"counter"` // relative to LDAP.BaseDN
+}
 
 // Kind says where the entries of one kind live and how they look.
 type Kind struct {
@@ -224,7 +245,7 @@ type Options struct {
 // is, one a line, and no secret. The Config is never nil, but with an error it
 // is good for Print only.
 func Load(o Options) (*Config, error) {
-	l := newLoader()
+	l := newLoader(reflect.TypeFor[Config]())
 	l.embedded("base.yaml", "default")
 	environment := l.environment(o.Environ)
 	if environment != "" {
@@ -236,9 +257,7 @@ func Load(o Options) (*Config, error) {
 	l.variables(o.Environ)
 
 	c := &Config{Environment: environment, settings: l.settings}
-	if err := l.viper.UnmarshalExact(c, exactTypes); err != nil {
-		l.faults = append(l.faults, err)
-	}
+	l.fill(c)
 	for _, p := range c.problems() {
 		l.complain(p)
 	}

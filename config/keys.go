@@ -29,18 +29,25 @@ func fieldsOf(t reflect.Type) []field {
 	return all
 }
 
-// key is one key of the configuration, such as ldap.timeout.
+// key is one key of a file, such as ldap.timeout.
 type key struct {
 	field
 	path string
 }
 
-// keys lists every key in the order of the struct.
-func keys() []key {
+// keys lists every key of a Config.
+func keys() []key { return keysOf(reflect.TypeFor[Config]()) }
+
+// keysOf lists every key of a file for struct t, in its order.
+func keysOf(t reflect.Type) []key {
 	var all []key
-	for _, section := range fieldsOf(reflect.TypeFor[Config]()) {
-		for _, f := range fieldsOf(section.typ) {
-			all = append(all, key{f, section.name + "." + f.name})
+	for _, f := range fieldsOf(t) {
+		if f.typ.Kind() != reflect.Struct {
+			all = append(all, key{f, f.name})
+			continue
+		}
+		for _, member := range fieldsOf(f.typ) {
+			all = append(all, key{member, f.name + "." + member.name})
 		}
 	}
 	return all

@@ -21,7 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-//go:embed base.yaml development.yaml testing.yaml production.yaml
+//go:embed base.yaml development.yaml testing.yaml production.yaml authkeys.yaml
 var files embed.FS
 
 // setting is the value of a key and where it came from.
@@ -34,13 +34,21 @@ type setting struct {
 // Config; the loader lets no value through that is not of the key's type.
 type loader struct {
 	viper    *viper.Viper
+	typ      reflect.Type // the struct to fill
 	settings map[string]setting
 	faults   []error
 	broken   map[string]bool // keys with a fault: no need to complain again
 }
 
-func newLoader() *loader {
-	return &loader{viper: viper.New(), settings: map[string]setting{}, broken: map[string]bool{}}
+func newLoader(t reflect.Type) *loader {
+	return &loader{viper: viper.New(), typ: t, settings: map[string]setting{}, broken: map[string]bool{}}
+}
+
+// fill gives c, which points to a struct of the loader's type, the values.
+func (l *loader) fill(c any) {
+	if err := l.viper.UnmarshalExact(c, exactTypes); err != nil {
+		l.faults = append(l.faults, err)
+	}
 }
 
 // exactTypes turns viper's conversions off.
@@ -104,7 +112,7 @@ func (l *loader) file(path string) {
 // unread keeps the keys that begin with path from being complained about: what
 // was said of them could not be read.
 func (l *loader) unread(path string) {
-	for _, k := range keys() {
+	for _, k := range keysOf(l.typ) {
 		if strings.HasPrefix(k.path, path) {
 			l.broken[k.path] = true
 		}
@@ -142,18 +150,21 @@ func (l layer) read(text []byte) {
 	if empty(root) {
 		return
 	}
-	if root.Kind != yaml.MappingNode {
-		l.unread("")
+	l.section("", root, l.typ)
+}
+
+// section takes in the keys of struct t, which is the whole file where path is "".
+func (l layer) section(path string, n *yaml.Node, t reflect.Type) {
+	prefix := strings.TrimPrefix(path+".", ".")
+	if n.Kind != yaml.MappingNode {
+		l.unread(prefix)
 	}
-	for section, node := range l.members("", root, reflect.TypeFor[Config]()) {
-		if empty(node) {
-			continue
-		}
-		if node.Kind != yaml.MappingNode {
-			l.unread(section.name + ".")
-		}
-		for f, value := range l.members(section.name, node, section.typ) {
-			l.set(section.name+"."+f.name, f.typ, value)
+	for f, node := range l.members(path, n, t) {
+		switch {
+		case f.typ.Kind() != reflect.Struct:
+			l.set(prefix+f.name, f.typ, node)
+		case !empty(node):
+			l.section(prefix+f.name, node, f.typ)
 		}
 	}
 }
@@ -207,7 +218,7 @@ func (l layer) members(path string, n *yaml.Node, t reflect.Type) iter.Seq2[fiel
 			case f < 0 && n.Style&yaml.FlowStyle != 0 && empty(value):
 				l.fault(path, name, "something in braces has no value: put a text that holds , or : in quotes")
 			case f < 0:
-				l.fault(at, name, "unknown key%s", suggest(at, known))
+				l.fault(at, name, "unknown key%s", l.suggest(at, known))
 			case seen[name.Value]:
 				l.fault(at, name, "given twice")
 			default:
@@ -224,8 +235,8 @@ func (l layer) members(path string, n *yaml.Node, t reflect.Type) iter.Seq2[fiel
 var printable = regexp.MustCompile(`^[^\s[:cntrl:]]*`)
 
 // suggest says what the unknown key at path may have been meant to be.
-func suggest(path string, known []field) string {
-	if slices.ContainsFunc(keys(), func(k key) bool { return k.path == path }) {
+func (l *loader) suggest(path string, known []field) string {
+	if slices.ContainsFunc(keysOf(l.typ), func(k key) bool { return k.path == path }) {
 		section, name, _ := strings.Cut(path, ".")
 		return fmt.Sprintf("; write %s: below %s:", name, section)
 	}

@@ -2,8 +2,6 @@ package docs_test
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -38,15 +36,6 @@ func TestTheRequestsThatTakeThePlaceOfTheOldOnesAreAnsweredAsTheTableSays(t *tes
 }
 
 func TestTheGuideFromTheOldServiceDoesWhatItShows(t *testing.T) {
-	dir := t.TempDir()
-	address, _ := serve(t, []string{
-		"ROLLCALL_ENV=development", "ROLLCALL_EMBEDDED_DIR=" + dir, "ROLLCALL_SERVER_LISTEN=127.0.0.1:0",
-		"ROLLCALL_AUTH_READER_GROUP=cn=readers,ou=groups,dc=example,dc=org",
-	})
-	place := strings.NewReplacer(usual, address, "/etc/rollcall", dir, "/usr/local/bin", dir, "$dir", dir)
-	script := place.Replace(page(t, "examples/authorized-keys"))
-	if err := os.WriteFile(filepath.Join(dir, "authorized-keys"), []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	shell(t, t.TempDir(), blocks(place.Replace(page(t, "migrating.md"))))
+	address, dir := sample(t)
+	shell(t, t.TempDir(), blocks(strings.NewReplacer(usual, address, "$dir", dir).Replace(page(t, "migrating.md"))))
 }

@@ -68,7 +68,7 @@ func TestTheProgramAcceptsTheExamplesOfConfigurationFiles(t *testing.T) {
 	if words, err := certificates.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, words)
 	}
-	for _, c := range []struct{ page, under string }{{"own-directory.md", ""}, {"production.md", bare}, {"monitoring.md", bare}} {
+	for _, c := range []struct{ page, under string }{{"own-directory.md", ""}, {"production.md", bare}, {"monitoring.md", bare}, {"ssh.md", bare}} {
 		tried := 0
 		for _, b := range blocks(page(t, c.page)) {
 			if b.language != "yaml" {

@@ -1,4 +1,4 @@
-// Package cli holds the commands that work on a server from a shell: import and export.
+// Package cli holds the commands that work on a server from elsewhere: import, export and authkeys.
 package cli
 
 import (

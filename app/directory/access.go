@@ -18,6 +18,7 @@ const (
 	ActionDelete         Action = "delete"
 	ActionSetPassword    Action = "set-password"
 	ActionChangePassword Action = "change-password"
+	ActionSetToken       Action = "set-token"
 )
 
 // Extent is how far a role may go with an action. Later ones go further.
@@ -78,6 +79,7 @@ var rules = []Rule{
 	{ActionDelete, KindHosts, All, Ordinary, Nothing, Nothing},
 	{ActionSetPassword, KindUsers, All, Ordinary, Nothing, Nothing},
 	{ActionChangePassword, KindUsers, Own, Own, Own, Own},
+	{ActionSetToken, KindHosts, All, Ordinary, Nothing, Nothing},
 }
 
 // Rules returns the table of access.

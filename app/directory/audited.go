@@ -127,7 +127,7 @@ func (a *Audited) Update(ctx context.Context, kind *Kind, name string, condition
 	e.finish(err)
 	if err == nil {
 		e.of(entry)
-		e.Changes = made(current, entry, wanted, func(f *Field) bool { _, sent := wanted.Set[f.Name]; return sent })
+		e.Changes = made(current, entry, wanted, func(f *Field) bool { _, sent := wanted.Set[f.Name]; return sent || f.Given })
 		return entry, nil
 	}
 	e.ask(current, wanted, err)
@@ -172,6 +172,23 @@ func (a *Audited) ChangePassword(ctx context.Context, kind *Kind, name string, c
 	entry, err := a.next.ChangePassword(ctx, kind, name, change)
 	e.finish(err)
 	e.Faulty = names(faulty(kind, Patch{}, err))
+	if err == nil {
+		e.of(entry)
+	}
+	return entry, err
+}
+
+// SetToken records that there is another token, or none any more.
+func (a *Audited) SetToken(ctx context.Context, kind *Kind, name, digest string) (Entry, error) {
+	e := begin(ctx, ActionSetToken, kind, name)
+	defer a.end(e)
+	change := FieldChange{Field: "token"}
+	if digest != "" {
+		change.After = []string{secret}
+	}
+	e.Changes = []FieldChange{change}
+	entry, err := a.next.SetToken(ctx, kind, name, digest)
+	e.finish(err)
 	if err == nil {
 		e.of(entry)
 	}

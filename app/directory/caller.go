@@ -31,6 +31,8 @@ type Caller struct {
 	Groups []string
 	// MustChange tells that the password is good for nothing but setting a new one.
 	MustChange bool
+	// Guest tells that the caller is no user: what it asks for is done as the service.
+	Guest bool
 	// Session is the id of the session that the caller's token belongs to; "" where there is none.
 	Session string
 	// Address is where the request comes from, RequestID what it is called in the log.

@@ -134,6 +134,11 @@ func (c *Checked) ChangePassword(ctx context.Context, kind *Kind, name string, c
 	return c.next.ChangePassword(ctx, kind, name, change)
 }
 
+// SetToken passes through.
+func (c *Checked) SetToken(ctx context.Context, kind *Kind, name, digest string) (Entry, error) {
+	return c.next.SetToken(ctx, kind, name, digest)
+}
+
 // Rename checks the new name.
 func (c *Checked) Rename(ctx context.Context, kind *Kind, name, newName string, condition Condition) (Entry, error) {
 	key, _ := kind.Field(kind.Key)
@@ -271,10 +276,14 @@ func (f *Field) wrong(value string) string {
 		return fmt.Sprintf("must have at most %d characters", f.MaxLength)
 	case f.Type == Boolean && value != True && value != False:
 		return "must be true or false"
-	case f.Type != Text:
+	case f.Type == Integer && !IsInteger(value):
+		return "must be a whole number"
+	case f.Type != Text && f.Type != Integer:
 		return ""
 	case f.Syntax != nil:
 		return f.Syntax(value)
+	case f.Type == Integer:
+		return ""
 	}
 	return textSyntax(value)
 }

@@ -51,6 +51,10 @@ type Directory interface {
 	// Errors: not-found, password-refused, and invalid where the current password is not the one given.
 	ChangePassword(ctx context.Context, kind *Kind, name string, change PasswordChange) (Entry, error)
 
+	// SetToken makes the token with a digest the only one that an entry may show, or none where the digest is "", and
+	// returns the entry. Errors: not-found, unsupported-by-directory where there is no place for it.
+	SetToken(ctx context.Context, kind *Kind, name, digest string) (Entry, error)
+
 	// Rename gives an entry another name and returns it. References to it follow.
 	// Errors: not-found, stale, already-exists, invalid.
 	Rename(ctx context.Context, kind *Kind, name, newName string, condition Condition) (Entry, error)
@@ -87,6 +91,8 @@ type Entry struct {
 	Version Version
 	// Source is the entry as the directory server has it, as far as fields show it; nil unless it was asked for.
 	Source *Record
+	// Lock is why the account is locked; nil where it is not, or is no account.
+	Lock *Lock
 
 	values [][]string // by the field's place in Kind.Fields
 	hidden []int      // places of fields that the caller may not see

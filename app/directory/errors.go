@@ -106,6 +106,8 @@ var (
 var (
 	Internal = newCode(500, "internal", "Something went wrong here",
 		"Give the requestId to whoever runs this service: the log says more.")
+	NoNumberLeft = newCode(507, "no-number-left", "All numbers for Linux accounts are given out",
+		"Whoever runs this service raises posix.max. An admin can give an entry a number of their own meanwhile.")
 	UnsupportedByDirectory = newCode(501, "unsupported-by-directory", "The directory server can't do this",
 		"The detail names what it lacks.")
 	Unavailable = newCode(503, "directory-unavailable", "The directory server can't be reached",

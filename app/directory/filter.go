@@ -112,6 +112,15 @@ func AllOf(filters ...Filter) Filter {
 	return Filter{Operator: And, Of: filters}
 }
 
+// anyOf returns the filter for a field with one of these values.
+func anyOf(field string, values []string) Filter {
+	among := Filter{Operator: Or}
+	for _, value := range values {
+		among.Of = append(among.Of, Filter{Operator: Equal, Field: field, Value: value})
+	}
+	return among
+}
+
 // mentions reports whether a filter compares a field.
 func (f Filter) mentions(field string) bool {
 	return f.Field == field || slices.ContainsFunc(f.Of, func(of Filter) bool { return of.mentions(field) })
@@ -205,7 +214,7 @@ func comparison(kind *Kind, e *filter.AttributeExpression) (Filter, error) {
 		return not(one), nil
 	}
 	substring := e.Operator == filter.CO || e.Operator == filter.SW || e.Operator == filter.EW
-	if field.Type == Boolean || field.Type == Reference || field.Type == Timestamp && substring || field.Name == FieldDN || field.Name == FieldID {
+	if field.Type == Boolean || field.Type == Reference || (field.Type == Timestamp || field.Type == Integer) && substring || field.Name == FieldDN || field.Name == FieldID {
 		return Filter{}, wrongFilter("%s can't be compared by %s", field.Name, e.Operator)
 	}
 	switch e.Operator {
@@ -231,7 +240,7 @@ func filterValue(field *Field, value any) (text, wrong string) {
 	switch v := value.(type) {
 	case bool:
 		if field.Type != Boolean {
-			return "", `needs a text in quotes`
+			return "", needed(field)
 		}
 		if v {
 			return True, ""
@@ -239,7 +248,10 @@ func filterValue(field *Field, value any) (text, wrong string) {
 		return False, ""
 	case string:
 		if field.Type == Boolean {
-			return "", "needs true or false, without quotes"
+			return "", needed(field)
+		}
+		if field.Type == Integer {
+			return "", needed(field)
 		}
 		// The parser leaves the escapes of JSON as they are.
 		if json.Unmarshal([]byte(`"`+v+`"`), &text) != nil {
@@ -253,10 +265,10 @@ func filterValue(field *Field, value any) (text, wrong string) {
 			return moment.UTC().Format(time.RFC3339Nano), ""
 		}
 	case json.Number:
-		if field.Type != Text {
-			return "", "needs a text in quotes"
-		}
 		text = v.String()
+		if field.Type != Text && (field.Type != Integer || !IsInteger(text)) {
+			return "", needed(field)
+		}
 	default:
 		return "", "needs a value"
 	}
@@ -264,6 +276,17 @@ func filterValue(field *Field, value any) (text, wrong string) {
 		return "", fmt.Sprintf("needs a value that is not blank; where there is none, it is: not (%s pr)", field.Name)
 	}
 	return text, ""
+}
+
+// needed says what a field is compared with.
+func needed(field *Field) string {
+	switch field.Type {
+	case Boolean:
+		return "needs true or false, without quotes"
+	case Integer:
+		return "needs a whole number, without quotes"
+	}
+	return "needs a text in quotes"
 }
 
 func wrongFilter(format string, a ...any) error {

@@ -20,7 +20,7 @@ type Guarded struct {
 // of loginField included, is out of operators' reach.
 func NewGuarded(next Directory, protection Protection, own []string, loginField string) *Guarded {
 	return &Guarded{next: next, protection: protection, own: own,
-		login: []string{loginField, FieldUserPassword, FieldAccountLocked, FieldSSHPublicKeys}}
+		login: []string{loginField, FieldUserPassword, FieldAccountLocked, FieldSSHPublicKeys, FieldHomeDirectory, FieldLoginShell}}
 }
 
 // Get reads an entry that the caller may read.
@@ -102,11 +102,7 @@ func joinedOnly(caller Caller, kind *Kind, query Query) (Query, error) {
 	}); err != nil {
 		return Query{}, err
 	}
-	among := Filter{Operator: Or}
-	for _, dn := range caller.Groups {
-		among.Of = append(among.Of, Filter{Operator: Equal, Field: FieldDN, Value: dn})
-	}
-	query.Filter = AllOf(query.Filter, among)
+	query.Filter = AllOf(query.Filter, anyOf(FieldDN, caller.Groups))
 	if query.Fields == nil {
 		for _, f := range kind.Fields {
 			query.Fields = append(query.Fields, f.Name)
@@ -143,6 +139,11 @@ func (g *Guarded) Create(ctx context.Context, kind *Kind, patch Patch) (Entry, e
 	}
 	if err := g.mayJoin(ctx, NewEntry(kind), patch); err != nil {
 		return Entry{}, err
+	}
+	if extents[0] != All {
+		if err := chosen(NewEntry(kind), patch); err != nil {
+			return Entry{}, err
+		}
 	}
 	return g.next.Create(ctx, kind, patch)
 }
@@ -253,10 +254,13 @@ func (g *Guarded) Update(ctx context.Context, kind *Kind, name string, condition
 // mayChange reports, as an error, that none of the extents covers what a patch makes of an entry.
 func (g *Guarded) mayChange(ctx context.Context, caller Caller, extents []Extent, current Entry, patch Patch) error {
 	var refused error
+	identity := chosen(current, patch)
 	for _, extent := range extents {
 		switch {
 		case extent == All:
 			return nil
+		case identity != nil:
+			refused = identity
 		case extent == Ordinary:
 			special, err := g.special(ctx, current)
 			if err != nil {
@@ -319,6 +323,14 @@ func (g *Guarded) ChangePassword(ctx context.Context, kind *Kind, name string, c
 		return Entry{}, err
 	}
 	return g.next.ChangePassword(ctx, kind, name, change)
+}
+
+// SetToken gives a token to an entry that the caller may change.
+func (g *Guarded) SetToken(ctx context.Context, kind *Kind, name, digest string) (Entry, error) {
+	if err := g.mayTouch(ctx, ActionSetToken, kind, name); err != nil {
+		return Entry{}, err
+	}
+	return g.next.SetToken(ctx, kind, name, digest)
 }
 
 // Rename gives an entry that the caller may change another name. Nobody but an admin renames admins: while references
@@ -417,6 +429,16 @@ func changed(current Entry, patch Patch) []string {
 		}
 	}
 	return fields
+}
+
+// chosen reports, as an error, that a patch chooses who an account is to other systems: whoever can name a number there
+// is root, or anybody else. One that Rollcall gives is none that was chosen.
+func chosen(current Entry, patch Patch) error {
+	fields := slices.DeleteFunc(changed(current, patch), func(name string) bool {
+		f, _ := current.Kind.Field(name)
+		return !f.Identity || slices.Equal(patch.Set[name], []string{nextNumber})
+	})
+	return forbidden(fields, "is for admins to choose; 0 asks for the next number")
 }
 
 // isCalled reports whether the caller's own entry has this name.

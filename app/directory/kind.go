@@ -16,6 +16,7 @@ const (
 	Boolean               // True or False
 	Timestamp             // a moment, RFC 3339 in UTC
 	Reference             // an entry, as its DN
+	Integer               // a whole number, in decimal digits
 )
 
 // The values of a Boolean field.
@@ -78,6 +79,10 @@ type Field struct {
 	Syntax func(value string) string
 	// MaxLength is the most characters a value may have.
 	MaxLength int
+	// Given fields get a value of Rollcall's own making where a request leaves them out; see [Numbered].
+	Given bool
+	// Identity fields say who an account is to other systems. Only admins choose their values.
+	Identity bool
 	// Description says in a sentence what the field is.
 	Description string
 	// Example is a value that the field takes.

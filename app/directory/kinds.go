@@ -24,7 +24,7 @@ func memberOfs(writable bool) Field {
 }
 
 func sshPublicKeys() Field {
-	return Field{Name: FieldSSHPublicKeys, List: true, Syntax: sshPublicKeySyntax, MaxLength: 16384,
+	return Field{Name: FieldSSHPublicKeys, List: true, Syntax: sshPublicKeySyntax, MaxLength: maxSSHKeyLength,
 		Description: "SSH public keys, each a line as in authorized_keys.",
 		Example:     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGIFpYEBGdyvfSHDOQq9Tn/ruwqJj0sodBqSyEpnSe3b alice@laptop"}
 }

@@ -94,8 +94,11 @@ func (m *Memberships) begun(ctx context.Context, kind *Kind, patch Patch, wanted
 	for i := range kind.Fields {
 		f := &kind.Fields[i]
 		values := patch.Set[f.Name]
-		if f.Type == Boolean && len(values) == 0 {
+		switch {
+		case f.Type == Boolean && len(values) == 0:
 			values = []string{False}
+		case f.Given && (len(values) == 0 || slices.Equal(values, []string{nextNumber})):
+			values = entry.At(i)
 		}
 		if !f.ReadOnly && !f.WriteOnly && !f.Backlink && !SameValues(values, entry.At(i)) {
 			return Entry{}, nil, others

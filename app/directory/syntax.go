@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"strings"
 	"unicode"
-
-	"golang.org/x/crypto/ssh"
 )
 
 const (
@@ -119,8 +117,9 @@ func sshPublicKeySyntax(s string) string {
 	if hasControl(s, "\t") {
 		return "must be one line"
 	}
-	if _, _, _, _, err := ssh.ParseAuthorizedKey([]byte(s)); err != nil {
-		return "must be an SSH public key, as a line of authorized_keys"
+	key, err := ParseSSHKey(s)
+	if err != nil {
+		return err.Error()
 	}
-	return ""
+	return key.wrong()
 }

@@ -23,6 +23,8 @@ type features struct {
 	assertion, postRead, passwordPolicy, proxiedAuthorization, sorting bool
 	// passwordModify is the extended operation that changes a password.
 	passwordModify bool
+	// increment is that a Modify can count up.
+	increment bool
 	// lockout is how long a lock after failed logins holds; 0 is until an admin ends it.
 	lockout time.Duration
 }
@@ -30,7 +32,7 @@ type features struct {
 // readFeatures reads the root DSE and, where one is named, the password policy.
 func readFeatures(l *ldap.Conn, policyDN string) (*features, error) {
 	result, err := l.Search(ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
-		"(objectClass=*)", []string{"supportedControl", "supportedExtension"}, nil))
+		"(objectClass=*)", []string{"supportedControl", "supportedExtension", "supportedFeatures"}, nil))
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +52,7 @@ func readFeatures(l *ldap.Conn, policyDN string) (*features, error) {
 				f.sorting = true
 			}
 		}
+		f.increment = slices.Contains(root.GetAttributeValues("supportedFeatures"), oidIncrement)
 		f.passwordModify = slices.Contains(root.GetAttributeValues("supportedExtension"), oidPasswordModify)
 	}
 	if policyDN == "" {

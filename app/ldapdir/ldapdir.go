@@ -60,6 +60,10 @@ type Options struct {
 	Decoy string
 	// LoginField names the user's field that a login name is a value of.
 	LoginField string
+	// Tokens is the DN of the entry below which it is kept which token a host may show; "" for none.
+	Tokens string
+	// Freshness is for how long it is relied on which groups are in which, where nothing shows a change.
+	Freshness time.Duration
 	// Mappings are the kinds.
 	Mappings []Mapping
 	// Observe is told of each operation when it has ended: its name in small letters, the name of its result code
@@ -72,7 +76,11 @@ type Options struct {
 type Directory struct {
 	options  Options
 	pool     *pool
+	base     *ldap.DN
 	mappings []*mapping
+	// deciding are the attributes that decide whether a user may log in to a host.
+	deciding []string
+	nestings nestings
 	schema   atomic.Pointer[schema]
 	// stored are the attribute types, in lower case, that the server is known to have stored.
 	stored sync.Map
@@ -101,7 +109,8 @@ func New(o Options) (*Directory, error) {
 	}
 	pool, err := newPool(o)
 	problems = append(problems, err)
-	d := &Directory{options: o, pool: pool, sorts: newLane(o.SortedSearches)}
+	d := &Directory{options: o, pool: pool, base: base, sorts: newLane(o.SortedSearches)}
+	d.nestings.reading = make(chan struct{}, 1)
 	d.held.most = o.ExclusiveConnections
 	d.sorts.evict = func() { d.held.drop(func(w *walk) bool { return w.sorting }) }
 	for _, m := range o.Mappings {
@@ -118,6 +127,7 @@ func New(o Options) (*Directory, error) {
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
+	d.deciding = decidingAttributes(d.mappings, o.LoginField)
 	pool.paged.places.evict = func() { d.held.drop(func(w *walk) bool { return w.conn != nil }) }
 	limitMessages(o.MaxMessageBytes)
 	return d, nil

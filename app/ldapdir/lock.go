@@ -9,6 +9,8 @@ import (
 
 	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
+
+	"rollcall/app/directory"
 )
 
 const (
@@ -28,19 +30,32 @@ const (
 	keptEnd    = "1Z"
 )
 
-// locked reports whether the account is locked: for good, by failed logins that were not too long ago, or by
-// its start and end dates. A lockout of 0 ends with nothing but an admin. slapd lets in until a lock that lies
+// lockOf returns why the account is locked, nil where it is not: for good, by failed logins that were not too long ago,
+// or by its start and end dates. A lockout of 0 ends with nothing but an admin. slapd lets in until a lock that lies
 // in the future begins.
-func locked(e *ldap.Entry, now time.Time, lockout time.Duration) bool {
-	if end, ok := moment(e.GetEqualFoldAttributeValue(attrEndTime)); ok && !end.After(now) || outside(e, now) != "" {
-		return true
+func lockOf(e *ldap.Entry, now time.Time, lockout time.Duration) *directory.Lock {
+	switch outside(e, now) {
+	case attrStartTime:
+		start, _ := moment(e.GetEqualFoldAttributeValue(attrStartTime))
+		return &directory.Lock{Reason: directory.NotYetValid, Until: start}
+	case attrEndTime:
+		end, _ := moment(theirEnd(e.GetEqualFoldAttributeValue(attrEndTime)))
+		return &directory.Lock{Reason: directory.NoLongerValid, Since: end}
 	}
 	since := e.GetEqualFoldAttributeValue(attrLockedTime)
-	if since == "" {
-		return false
+	start, dated := moment(since)
+	end, ends := moment(e.GetEqualFoldAttributeValue(attrEndTime))
+	switch {
+	case ends && !end.After(now), since == lockedForGood, since != "" && !dated:
+		return &directory.Lock{Reason: directory.LockedByAdmin}
+	case since == "" || start.After(now):
+		return nil
+	case lockout == 0:
+		return &directory.Lock{Reason: directory.FailedLogins, Since: start}
+	case now.Before(start.Add(lockout)):
+		return &directory.Lock{Reason: directory.FailedLogins, Since: start, Until: start.Add(lockout)}
 	}
-	start, ok := moment(since)
-	return !ok || since == lockedForGood || !start.After(now) && (lockout == 0 || now.Before(start.Add(lockout)))
+	return nil
 }
 
 // outside returns the attribute with a date that somebody gave the account, and that now keeps it locked; "" for none.

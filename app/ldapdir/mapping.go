@@ -71,6 +71,10 @@ var attributes = map[string]Attribute{
 	"ipAddresses":                {Type: "ipHostNumber", ObjectClass: "ipHost"},
 	"serialNumber":               {Type: "serialNumber"},
 	"location":                   {Type: "l"},
+	directory.FieldUIDNumber:     {Type: "uidNumber", ObjectClass: "posixAccount"},
+	directory.FieldGIDNumber:     {Type: "gidNumber", ObjectClass: "posixAccount"},
+	directory.FieldHomeDirectory: {Type: "homeDirectory", ObjectClass: "posixAccount"},
+	directory.FieldLoginShell:    {Type: "loginShell", ObjectClass: "posixAccount"},
 }
 
 // otherNames are second names of attribute types (RFC 4519, RFC 4524) in lower case. Servers answer with the first,
@@ -159,6 +163,9 @@ func newMapping(m Mapping) (*mapping, error) {
 
 func (m *mapping) mapField(i int, field directory.Field) error {
 	known := attributes[field.Name]
+	if m.Kind.Name == directory.KindGroups && field.Name == directory.FieldGIDNumber {
+		known.ObjectClass = "posixGroup"
+	}
 	attribute, given := m.Attributes[field.Name]
 	if !given {
 		attribute = known
@@ -220,7 +227,8 @@ func (m *mapping) decode(found *ldap.Entry, now time.Time, lockout time.Duration
 	}
 	entry.SetAt(m.places["entrydn"], []string{found.DN})
 	if place, ok := m.places[strings.ToLower(attrLockedTime)]; ok {
-		entry.SetAt(place, []string{boolean(locked(found, now, lockout))})
+		entry.Lock = lockOf(found, now, lockout)
+		entry.SetAt(place, []string{boolean(entry.Lock != nil)})
 	}
 	entry.Seal(found.GetEqualFoldAttributeValue(attrEntryCSN), found.GetEqualFoldAttributeValue(attrLockedTime) == lockedForGood)
 	return entry

@@ -74,7 +74,7 @@ func (d *Directory) extended(ctx context.Context, request *ldap.ExtendedRequest)
 func acting[T any](ctx context.Context, d *Directory, controls *[]ldap.Control, operation func() (T, error)) (T, error) {
 	var none T
 	caller, ok := directory.CallerFrom(ctx)
-	if !ok || !d.options.ActAsCaller {
+	if !ok || caller.Guest || !d.options.ActAsCaller {
 		return operation()
 	}
 	server, err := d.pool.server(ctx)

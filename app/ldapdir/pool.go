@@ -29,6 +29,8 @@ type pool struct {
 	// shared carries operations that end soon, many at a time on each connection.
 	shared []slot
 	turn   atomic.Uint32
+	// writes is how many operations that may have changed something have ended.
+	writes atomic.Uint64
 	// waiting are those who wait while somebody else replaces a shared connection.
 	waiting atomic.Int32
 	// paged carries paged searches: a cookie is valid only on the connection that made it.
@@ -231,6 +233,7 @@ func (p *pool) next() *slot { return &p.shared[p.turn.Add(1)%uint32(len(p.shared
 func do[T any](ctx context.Context, p *pool, name string, operation func(*ldap.Conn) (T, error)) (T, error) {
 	ctx, cancel := p.limit(ctx)
 	defer cancel()
+	defer p.writes.Add(1)
 	return doOn(ctx, p, p.next(), name, operation)
 }
 

@@ -128,15 +128,17 @@ func (s *Sessions) Rotate(ctx context.Context, id, from, to string) error {
 }
 
 // End implements [directory.Sessions] by one Delete.
-func (s *Sessions) End(ctx context.Context, id string) error { return s.remove(ctx, s.dn(id)) }
+func (s *Sessions) End(ctx context.Context, id string) error {
+	return s.directory.drop(ctx, s.dn(id))
+}
 
-// remove deletes an entry, if it is there.
-func (s *Sessions) remove(ctx context.Context, dn string) error {
-	err := s.directory.remove(directory.AsService(ctx), ldap.NewDelRequest(dn, nil))
+// drop deletes an entry of the service's own, if it is there.
+func (d *Directory) drop(ctx context.Context, dn string) error {
+	err := d.remove(directory.AsService(ctx), ldap.NewDelRequest(dn, nil))
 	if hasCode(err, ldap.LDAPResultNoSuchObject) || hasCode(err, ldap.LDAPResultInvalidDNSyntax) {
 		return nil
 	}
-	return s.directory.writeFault(err, nil)
+	return d.writeFault(err, nil)
 }
 
 // sweptAtOnce bounds how many sessions one search of a sweep finds.
@@ -153,7 +155,7 @@ func (s *Sessions) Sweep(ctx context.Context, before time.Time) error {
 			return s.directory.fault(err, nil)
 		}
 		for _, found := range result.Entries {
-			if err := s.remove(ctx, found.DN); err != nil {
+			if err := s.directory.drop(ctx, found.DN); err != nil {
 				return err
 			}
 		}

@@ -177,6 +177,9 @@ func (d *Directory) Delete(ctx context.Context, kind *directory.Kind, name strin
 			if _, err := d.sweep(ctx, found.DN); err != nil {
 				return &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was deleted, but references to it may be left. Repeat the request to remove them.", Cause: err}
 			}
+			if kind.Name == directory.KindHosts && d.options.Tokens != "" && directory.PlanFrom(ctx) == nil {
+				_ = d.drop(ctx, d.tokenDN(current.ID())) // one that stays is good for nothing: no other host gets that ID
+			}
 			return nil
 		case !hasCode(err, ldap.LDAPResultAssertionFailed):
 			return d.writeFault(err, m)

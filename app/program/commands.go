@@ -82,7 +82,10 @@ func Command(version string) *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version) },
-	}, healthcheck(load), cli.Import(), cli.Export())
+	}, healthcheck(load), cli.Import(), cli.Export(), cli.AuthKeys(func(file string) (cli.AuthKeysSettings, error) {
+		c, err := config.LoadAuthKeys(file)
+		return cli.AuthKeysSettings(*c), err
+	}))
 	return root
 }
 

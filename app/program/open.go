@@ -47,8 +47,13 @@ func openDirectory(c *config.Config, watcher *telemetry.Telemetry) (*ldapdir.Dir
 		}
 	}
 	for _, name := range c.Auth.OwnFields {
-		if f, ok := options.Mappings[0].Kind.Field(name); !ok || f.ReadOnly || f.WriteOnly || f.Backlink {
-			problems = append(problems, fmt.Errorf("auth.own_fields: %q is no field of a user that can be read and written", name))
+		if f, ok := options.Mappings[0].Kind.Field(name); !ok || f.ReadOnly || f.WriteOnly || f.Backlink || f.Identity {
+			problems = append(problems, fmt.Errorf("auth.own_fields: %q is no field of a user that users can read and write", name))
+		}
+	}
+	for _, dn := range c.SSH.EverywhereGroups {
+		if !d.Holds(directory.KindGroups, dn) {
+			problems = append(problems, fmt.Errorf("ssh.everywhere_groups: %q must be a group below groups.container, named by its naming_attribute", dn))
 		}
 	}
 	if !d.Holds(directory.KindGroups, c.Auth.AdminGroup) {
@@ -139,7 +144,7 @@ func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 		SortedSearches: c.LDAP.SortedSearches, HoldSearches: c.LDAP.HoldSearches,
 		MaxConnectionAge: c.LDAP.MaxConnectionAge, PageSize: uint32(c.LDAP.PageSize), MaxMessageBytes: c.LDAP.MaxMessageBytes,
 		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), Decoy: below(c.LDAP.Decoy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords,
-		LoginField: c.Auth.LoginField, ActAsCaller: c.LDAP.ActAsCaller, NoOp: c.LDAP.NoOp,
+		LoginField: c.Auth.LoginField, Tokens: below(c.Auth.Sessions, c.LDAP.BaseDN), Freshness: c.Auth.Freshness, ActAsCaller: c.LDAP.ActAsCaller, NoOp: c.LDAP.NoOp,
 	}
 	secured, err := ldapdir.TLS(c.LDAP.CAFile, c.LDAP.ClientCertificate, c.LDAP.ClientKey)
 	o.TLS = secured
@@ -148,7 +153,7 @@ func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 		table directory.Kind
 		kind  config.Kind
 	}{{directory.Users(), c.Users}, {directory.Groups(), c.Groups.Kind}, {directory.Hosts(), c.Hosts}} {
-		mapping, err := mappingOf(k.table, k.kind, c.LDAP.BaseDN)
+		mapping, err := mappingOf(k.table, k.kind, c.LDAP.BaseDN, c.Posix.Enabled)
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -161,12 +166,15 @@ func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 	return o, errors.Join(problems...)
 }
 
-func mappingOf(table directory.Kind, c config.Kind, base string) (ldapdir.Mapping, error) {
+func mappingOf(table directory.Kind, c config.Kind, base string, posix bool) (ldapdir.Mapping, error) {
 	attributes := map[string]ldapdir.Attribute{}
 	for _, a := range c.Attributes {
 		attributes[a.Field] = ldapdir.Attribute{Type: a.Attribute, ObjectClass: a.ObjectClass}
 	}
 	var more []directory.Field
+	if posix {
+		more = directory.PosixFields(table.Name)
+	}
 	for _, f := range c.Fields {
 		more = append(more, directory.Field{Name: f.Name, List: f.List, Required: f.Required, ReadOnly: f.ReadOnly, Description: f.Description})
 		attributes[f.Name] = ldapdir.Attribute{Type: f.Attribute, ObjectClass: f.ObjectClass}

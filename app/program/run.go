@@ -81,7 +81,16 @@ func run(ctx context.Context, c *config.Config, version string, out io.Writer) (
 		SameDN: ldapdir.SameDN, Groups: ldapDirectory.Groups,
 	}
 	protected := directory.NewProtected(authenticator.Watch(ldapDirectory), protection)
-	memberships := directory.NewMemberships(protected, kinds[1], ldapdir.SameDN)
+	checks := ldapDirectory.Checks(below(c.Auth.Sessions, c.LDAP.BaseDN))
+	var stored directory.Directory = protected
+	if c.Posix.Enabled {
+		numbers := ldapDirectory.Numbers(below(c.Posix.Counter, c.LDAP.BaseDN), c.Posix.Min, c.Posix.Max)
+		checks = append(checks, numbers.Check())
+		stored = directory.NewNumbered(protected, directory.Posix{
+			Next: numbers.Next, PrimaryGroup: c.Posix.PrimaryGID, HomeDirectory: c.Posix.HomeDirectory, LoginShell: c.Posix.LoginShell,
+		})
+	}
+	memberships := directory.NewMemberships(stored, kinds[1], ldapdir.SameDN)
 	guarded := directory.NewGuarded(directory.NewChecked(memberships), protection, c.Auth.OwnFields, c.Auth.LoginField)
 	var outermost directory.Directory = guarded
 	if c.Audit.Enabled {
@@ -100,8 +109,12 @@ func run(ctx context.Context, c *config.Config, version string, out io.Writer) (
 		return err
 	}
 	handler := rest.New(rest.Options{
-		Directory: outermost, Kinds: kinds,
-		Authenticate: authenticator.Authenticate, Logins: authenticator, Checks: ldapDirectory.Checks(below(c.Auth.Sessions, c.LDAP.BaseDN)), Version: version,
+		Directory: outermost, Keyring: directory.NewKeyring(outermost, ldapDirectory, kinds), Kinds: kinds,
+		Reach: directory.NewReach(ldapDirectory, ldapDirectory, kinds[0], kinds[1], kinds[2], directory.ReachRules{
+			LoginField: c.Auth.LoginField, Everywhere: c.SSH.EverywhereGroups, LocalLogins: c.SSH.LocalLogins,
+		}), TrustedNetworks: prefixes(c.SSH.TrustedNetworks),
+		Paths:        directory.NewPaths(outermost, ldapDirectory, ldapDirectory, kinds[1]),
+		Authenticate: authenticator.Authenticate, Logins: authenticator, Checks: checks, Version: version,
 		BasePath: c.Server.BasePath, TrustedProxies: prefixes(c.Server.TrustedProxies), CORSOrigins: c.Server.CORSOrigins,
 		RequestTimeout: c.Server.RequestTimeout, ReadTimeout: c.Server.ReadTimeout, WriteTimeout: c.Server.WriteTimeout, MaxBodyBytes: c.Server.MaxBodyBytes,
 		Cursors: cursors, BulkConcurrency: c.Server.BulkConcurrency, RequireIfMatch: c.Server.RequireIfMatch, Log: log,

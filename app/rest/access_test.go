@@ -45,6 +45,8 @@ var access = []struct {
 	{"GET", "/readyz", "", nil, ok, ok, ok, ok, ok, ok},
 	{"GET", "/errors", "", nil, ok, ok, ok, ok, ok, ok},
 	{"GET", "/errors/{code}", "", nil, ok, ok, ok, ok, ok, ok},
+	{"GET", "/authkeys", "", nil, login, no, ok, ok, ok, mustChange},
+	{"GET", "/access", "", nil, login, no, ok, ok, ok, mustChange},
 	{"GET", "/docs", "", nil, ok, ok, ok, ok, ok, ok},
 	{"GET", "/docs/access", "", nil, ok, ok, ok, ok, ok, ok},
 	{"GET", "/openapi.json", "", nil, ok, ok, ok, ok, ok, ok},
@@ -67,6 +69,8 @@ var access = []struct {
 	{"PUT", "/users", "protected", lines(`{"cn": "TARGET", "sn": "y"}`), login, no, no, no, ok, mustChange},
 	{"POST", "/users", "", lines(`{"cn": "NEW", "sn": "x", "memberOfs": ["groups/inner"]}`), login, no, no, no, ok, mustChange},
 	{"GET", "/users/{name}", "own", nil, login, ok, ok, ok, ok, mustChange},
+	{"GET", "/users/{name}/groups", "own", nil, login, ok, ok, ok, ok, mustChange},
+	{"GET", "/users/{name}/groups", "another", nil, login, no, ok, ok, ok, mustChange},
 	{"GET", "/users/{name}", "another", nil, login, no, ok, ok, ok, mustChange},
 	{"GET", "/users/{name}", "an admin", nil, login, no, ok, ok, ok, mustChange},
 	{"GET", "/users/{name}", "protected", nil, login, no, ok, ok, ok, mustChange},
@@ -104,6 +108,20 @@ var access = []struct {
 	{"PUT", "/users/{name}/password", "an admin", object{"newPassword": "a new password"}, login, no, no, no, ok, mustChange},
 	{"PUT", "/users/{name}/password", "protected", object{"newPassword": "a new password"}, login, no, no, no, ok, mustChange},
 
+	{"GET", "/users/{name}/keys", "own", nil, login, ok, ok, ok, ok, mustChange},
+	{"GET", "/users/{name}/keys", "another", nil, login, no, ok, ok, ok, mustChange},
+	{"GET", "/users/{name}/keys", "an admin", nil, login, no, ok, ok, ok, mustChange},
+	{"POST", "/users/{name}/keys", "own", object{"key": "KEY"}, login, ok, ok, ok, ok, mustChange},
+	{"POST", "/users/{name}/keys", "another", object{"key": "KEY"}, login, no, no, ok, ok, mustChange},
+	{"POST", "/users/{name}/keys", "an admin", object{"key": "KEY"}, login, no, no, no, ok, mustChange},
+	{"POST", "/users/{name}/keys", "protected", object{"key": "KEY"}, login, no, no, no, ok, mustChange},
+	{"GET", "/users/{name}/keys/{fingerprint}", "own", nil, login, ok, ok, ok, ok, mustChange},
+	{"GET", "/users/{name}/keys/{fingerprint}", "another", nil, login, no, ok, ok, ok, mustChange},
+	{"DELETE", "/users/{name}/keys/{fingerprint}", "own", nil, login, ok, ok, ok, ok, mustChange},
+	{"DELETE", "/users/{name}/keys/{fingerprint}", "another", nil, login, no, no, ok, ok, mustChange},
+	{"DELETE", "/users/{name}/keys/{fingerprint}", "an admin", nil, login, no, no, no, ok, mustChange},
+	{"DELETE", "/users/{name}/keys/{fingerprint}", "protected", nil, login, no, no, no, ok, mustChange},
+
 	{"GET", "/groups", "", nil, login, ok, ok, ok, ok, mustChange},
 	{"POST", "/groups", "", object{"cn": "NEW", "members": []string{"users/alice"}}, login, no, no, ok, ok, mustChange},
 	{"POST", "/groups", "", lines(`{"cn": "NEW", "members": ["users/alice"]}`), login, no, no, ok, ok, mustChange},
@@ -131,6 +149,8 @@ var access = []struct {
 	{"POST", "/groups/{name}/rename", "group", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
 	{"POST", "/groups/{name}/rename", "group of admins", object{"cn": "NEW"}, login, no, no, no, ok, mustChange},
 	{"POST", "/groups/{name}/rename", "admin group", object{"cn": "NEW"}, login, no, no, no, protected, mustChange},
+	{"GET", "/groups/{name}/groups", "joined", nil, login, ok, ok, ok, ok, mustChange},
+	{"GET", "/groups/{name}/groups", "group", nil, login, no, ok, ok, ok, mustChange},
 	{"GET", "/groups/{name}/members", "joined", nil, login, no, ok, ok, ok, mustChange},
 	{"GET", "/groups/{name}/members", "group", nil, login, no, ok, ok, ok, mustChange},
 	{"GET", "/groups/{name}/members", "admin group", nil, login, no, ok, ok, ok, mustChange},
@@ -149,11 +169,26 @@ var access = []struct {
 	{"PUT", "/hosts", "", lines(`{"cn": "NEW"}`), login, no, no, ok, ok, mustChange},
 	{"PUT", "/hosts", "host", lines(`{"cn": "TARGET"}`), login, no, no, ok, ok, mustChange},
 	{"GET", "/hosts/{name}", "host", nil, login, no, ok, ok, ok, mustChange},
+	{"GET", "/hosts/{name}/groups", "host", nil, login, no, ok, ok, ok, mustChange},
 	{"PUT", "/hosts/{name}", "host", object{}, login, no, no, ok, ok, mustChange},
 	{"PATCH", "/hosts/{name}", "host", object{"description": "x"}, login, no, no, ok, ok, mustChange},
 	{"DELETE", "/hosts/{name}", "host", nil, login, no, no, ok, ok, mustChange},
 	{"POST", "/hosts/{name}/rename", "host", object{"cn": "NEW"}, login, no, no, ok, ok, mustChange},
+	{"GET", "/hosts/{name}/keys", "host", nil, login, no, ok, ok, ok, mustChange},
+	{"POST", "/hosts/{name}/keys", "host", object{"key": "KEY"}, login, no, no, ok, ok, mustChange},
+	{"GET", "/hosts/{name}/keys/{fingerprint}", "host", nil, login, no, ok, ok, ok, mustChange},
+	{"DELETE", "/hosts/{name}/keys/{fingerprint}", "host", nil, login, no, no, ok, ok, mustChange},
+	{"GET", "/users/{name}/hosts", "own", nil, login, no, ok, ok, ok, mustChange},
+	{"GET", "/users/{name}/hosts", "another", nil, login, no, ok, ok, ok, mustChange},
+	{"GET", "/hosts/{name}/users", "host", nil, login, no, ok, ok, ok, mustChange},
+	{"POST", "/hosts/{name}/token", "host", nil, login, no, no, ok, ok, mustChange},
+	{"POST", "/hosts/{name}/token", "protected", nil, login, no, no, no, ok, mustChange},
+	{"DELETE", "/hosts/{name}/token", "host", nil, login, no, no, ok, ok, mustChange},
+	{"GET", "/hosts/known_hosts", "", nil, login, no, ok, ok, ok, mustChange},
 }
+
+// queries are what routes can't be asked without.
+var queries = map[string]string{"/authkeys": "?username=bob&host=web1", "/access": "?user=bob&host=web1"}
 
 // world is an API on which callers and targets are made as they are needed, each anew.
 type world struct {
@@ -171,6 +206,7 @@ func newWorld(t *testing.T) *world {
 	}
 	a.do("PUT", "/groups/admins/members/groups/inner", nil).want(204)
 	a.do("POST", "/users", object{"cn": "protected", "sn": "x"}).want(201)
+	a.do("POST", "/hosts", object{"cn": "protected"}).want(201)
 	return &world{a, ldapdirtest.Bind(t, a.slapd), &atomic.Int64{}}
 }
 
@@ -267,7 +303,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 			caller := w.caller(roles[i].name, roles[i].groups)
 			name := w.target(row.target, caller)
 			path := strings.NewReplacer("{name}", url.PathEscape(name), "{kind}", "users", "{member}", "alice", "{code}", "invalid").Replace(row.route)
-			names := strings.NewReplacer("NEW", w.name(), "TARGET", name)
+			path = w.withKey(path) + queries[row.route]
+			names := strings.NewReplacer("NEW", w.name(), "TARGET", name, "KEY", newKey(t))
 			var body any
 			var headers []string
 			switch b := row.body.(type) {
@@ -382,6 +419,8 @@ func TestWhatOneMayNotSeeLooksLikeWhatIsNotThere(t *testing.T) {
 		}{
 			{"GET", "", nil}, {"PUT", "", object{"sn": "x"}}, {"PATCH", "", object{"description": "x"}}, {"DELETE", "", nil},
 			{"PUT", "/password", object{"newPassword": "another password"}}, {"GET", "/members", nil}, {"PUT", "/members/users/alice", nil},
+			{"GET", "/groups?nested=true", nil}, {"GET", "/members?nested=true", nil},
+			{"GET", "/keys", nil}, {"POST", "/keys", object{"key": newKey(t)}}, {"GET", "/keys/x", nil}, {"DELETE", "/keys/x", nil},
 		} {
 			seen := alice.do(r.method, "/"+kind+"/"+there+r.below, r.body, "X-Request-Id", "same")
 			absent := alice.do(r.method, "/"+kind+"/absent"+r.below, r.body, "X-Request-Id", "same")

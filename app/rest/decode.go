@@ -116,6 +116,12 @@ func decodeValue(field directory.Field, raw json.RawMessage) (value, wrong strin
 		}
 		return "", "must be true or false"
 	}
+	if field.Type == directory.Integer {
+		if s := string(raw); directory.IsInteger(s) {
+			return s, ""
+		}
+		return "", "must be a whole number"
+	}
 	if raw[0] != '"' || json.Unmarshal(raw, &value) != nil {
 		return "", "must be a string"
 	}

@@ -44,7 +44,7 @@ func appendEntry(b []byte, entry directory.Entry) []byte {
 }
 
 func appendValue(b []byte, t directory.Type, value string) []byte {
-	if t == directory.Boolean {
+	if t == directory.Boolean || t == directory.Integer && directory.IsInteger(value) {
 		return append(b, value...)
 	}
 	return appendString(b, value)

@@ -166,7 +166,8 @@ func (e entries) delete(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// members lists the DNs of a group's direct members, under the group's own ETag.
+// members lists the DNs of a group's direct members, under the group's own ETag; or, where it is asked for in some other
+// way, members with what they are.
 func (e entries) members(w http.ResponseWriter, r *http.Request) error {
 	if err := acceptsJSON(r); err != nil {
 		return err
@@ -175,7 +176,16 @@ func (e entries) members(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	group, err := e.Directory.Get(r.Context(), e.kind, name)
+	parameters, err := e.parameters(r, paramNested, paramKind)
+	if err != nil {
+		return err
+	}
+	if len(parameters) > 0 {
+		return e.nestedMembers(w, r, name, parameters)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), e.RequestTimeout)
+	defer cancel()
+	group, err := e.Directory.Get(ctx, e.kind, name)
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,8 @@ type settings struct {
 	auth auth.Options
 	// between stands between the guards and the directory.
 	between func(directory.Directory) directory.Directory
+	// everywhere are the groups whose members may log in on every host.
+	everywhere []string
 	// record is where the audit trail goes; nil for none.
 	record func(directory.Event)
 }
@@ -128,6 +130,14 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 			s.rest.Directory = directory.NewAudited(guarded, s.record)
 		}
 	}
+	var standings directory.Standings = d
+	if troubled, ok := inner.(directory.Standings); ok {
+		standings = troubled
+	}
+	s.rest.Reach = directory.NewReach(inner, standings, ldapdirtest.Users, ldapdirtest.Groups, ldapdirtest.Hosts,
+		directory.ReachRules{LoginField: "uid", Everywhere: s.everywhere, LocalLogins: []string{"root"}})
+	s.rest.Paths = directory.NewPaths(s.rest.Directory, inner, standings, s.ldap.Mappings[1].Kind)
+	s.rest.Keyring = directory.NewKeyring(s.rest.Directory, inner, s.rest.Kinds)
 	a.server = httptest.NewServer(recorded(t, s.rest))
 	t.Cleanup(a.server.Close)
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}

@@ -54,8 +54,7 @@ func (e entries) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Add("Vary", "Accept")
 	if format.streamed && !parameters.Has(paramLimit) {
-		query.Limit = maxLimit
-		return e.stream(w, r, query, format)
+		return e.stream(w, r, e.identified, query, format)
 	}
 	page, err := e.Directory.Page(ctx, e.kind, query)
 	if err != nil {
@@ -162,16 +161,34 @@ func badQuery(format string, a ...any) error {
 // piece is how many bytes of a stream are collected before they are sent.
 const piece = 64 << 10
 
-// stream answers with everything, page by page: the next page is read while one is sent, and no more. Nothing is sent
-// before the first is there, and what fails later breaks the answer off, so that a short answer never looks like a
+// identifier returns a context with whoever a request is from as they are now.
+type identifier func(ctx context.Context, r *http.Request) (context.Context, error)
+
+// pager returns the next page of what is streamed, and whether there are more.
+type pager func(ctx context.Context) (page directory.Page, more bool, err error)
+
+// stream answers with everything that a query asks for.
+func (e entries) stream(w http.ResponseWriter, r *http.Request, identify identifier, query directory.Query, format format) error {
+	query.Limit = maxLimit
+	if r.Method == http.MethodHead {
+		query.Limit = 1 // to find out whether it can be had
+	}
+	return e.streamPages(w, r, identify, func(ctx context.Context) (directory.Page, bool, error) {
+		page, err := e.Directory.Page(ctx, e.kind, query)
+		query.After = page.Next
+		return page, page.Next != nil, err
+	}, format)
+}
+
+// streamPages answers with everything, page by page: the next page is read while one is sent, and no more. Nothing is
+// sent before the first is there, and what fails later breaks the answer off, so that a short answer never looks like a
 // whole one.
-func (e entries) stream(w http.ResponseWriter, r *http.Request, query directory.Query, format format) error {
+func (a *api) streamPages(w http.ResponseWriter, r *http.Request, identify identifier, next pager, format format) error {
 	if err := showsItsEnd(r); err != nil {
 		return err
 	}
 	if r.Method == http.MethodHead {
-		query.Limit = 1 // to find out whether it can be had
-		if _, err := e.Directory.Page(r.Context(), e.kind, query); err != nil {
+		if _, _, err := next(r.Context()); err != nil {
 			return err
 		}
 		w.Header().Set("Content-Type", format.mediaType)
@@ -180,7 +197,7 @@ func (e entries) stream(w http.ResponseWriter, r *http.Request, query directory.
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Time{})
-	defer func() { _ = control.SetWriteDeadline(time.Now().Add(e.WriteTimeout)) }() // for what is left to be written
+	defer func() { _ = control.SetWriteDeadline(time.Now().Add(a.WriteTimeout)) }() // for what is left to be written
 	body := format.begin(make([]byte, 0, piece+piece/4))
 	sent := false
 	send := func(flush bool) {
@@ -188,28 +205,28 @@ func (e entries) stream(w http.ResponseWriter, r *http.Request, query directory.
 			w.Header().Set("Content-Type", format.mediaType)
 			sent = true
 		}
-		if err := sendPiece(control, w, body, e.WriteTimeout, flush); err != nil {
+		if err := sendPiece(control, w, body, a.WriteTimeout, flush); err != nil {
 			exchangeOf(r).err = fmt.Errorf("the answer was not read: %w", err)
 			panic(http.ErrAbortHandler)
 		}
 		body = body[:0]
 	}
 	ctx, cancel := context.WithCancel(r.Context())
-	next := e.ahead(ctx, r, query)
+	pages := a.ahead(ctx, r, identify, next)
 	defer func() {
 		cancel()
-		for range next { // until the last read has ended
+		for range pages { // until the last read has ended
 		}
 	}()
 	first := true
-	for page := range next {
+	for page := range pages {
 		if page.err != nil && !sent && first {
 			return page.err
 		}
 		if page.err != nil {
 			exchangeOf(r).err = page.err
 			if format.failure != nil {
-				body = format.failure(body, e.problemOf(r, page.err))
+				body = format.failure(body, a.problemOf(r, page.err))
 			}
 			send(true)
 			panic(http.ErrAbortHandler)
@@ -253,30 +270,29 @@ type readPage struct {
 	err error
 }
 
-// ahead reads the pages of a query, one ahead of whoever receives them, until the context ends. Before each it finds
+// ahead reads the pages that are next, one ahead of whoever receives them, until the context ends. Before each it finds
 // out again who is calling, a stream may last: whoever sees less than at its beginning would take it for whole.
-func (e entries) ahead(ctx context.Context, r *http.Request, query directory.Query) <-chan readPage {
+func (a *api) ahead(ctx context.Context, r *http.Request, identify identifier, next pager) <-chan readPage {
 	pages := make(chan readPage)
 	go func() {
 		defer close(pages)
-		for {
+		for more := true; more; {
 			var page directory.Page
-			caller, err := e.identified(ctx, r)
+			caller, err := identify(ctx, r)
 			if err == nil && sightOf(caller) != sightOf(r.Context()) {
 				err = errSightChanged(directory.Forbidden)
 			}
 			if err == nil {
-				page, err = e.Directory.Page(caller, e.kind, query)
+				page, more, err = next(caller)
 			}
 			select {
 			case pages <- readPage{page, err}:
 			case <-ctx.Done():
 				return
 			}
-			if err != nil || page.Next == nil {
+			if err != nil {
 				return
 			}
-			query.After = page.Next
 		}
 	}()
 	return pages

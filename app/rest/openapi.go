@@ -145,6 +145,7 @@ func (a *api) document() *openapi3.T {
 		Servers: openapi3.Servers{{URL: anyServer}},
 		Tags: append(tags,
 			&openapi3.Tag{Name: tagLogin, Description: "Tokens, and who one is."},
+			&openapi3.Tag{Name: tagReach, Description: "Who may log in to which host by SSH, by which keys, and why."},
 			&openapi3.Tag{Name: tagService, Description: "What this is, how it is, and what it says."}),
 		Paths: paths,
 		Security: openapi3.SecurityRequirements{
@@ -222,6 +223,8 @@ func (a *api) pathParameters(path string) openapi3.Parameters {
 			p.Description, p.Example = "What the member is.", directory.KindUsers
 		case "member":
 			p.Description, p.Example = "The member's name; percent-encoded.", sampleNames[directory.KindUsers]
+		case "fingerprint":
+			p.Description, p.Example = "As ssh-keygen -l shows it, with or without `SHA256:`. `+` and `/` may be written as `-` and `_`.", sampleFingerprints[collection]
 		case "code":
 			p.Description, p.Example = "A code of the catalogue.", directory.NotFound.Name
 		}

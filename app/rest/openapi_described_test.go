@@ -77,9 +77,9 @@ func (d *described) operations() []operation {
 
 // find returns the path of the document that a path is of, and what may be done there.
 func (d *described) find(path string) (template string, item *openapi3.PathItem) {
-	for template, item := range d.Paths.Map() {
+	for _, template := range slices.Sorted(maps.Keys(d.Paths.Map())) { // a name comes before "{"
 		if isOf(path, template) {
-			return template, item
+			return template, d.Paths.Value(template)
 		}
 	}
 	return "", nil

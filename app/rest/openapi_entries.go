@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 
@@ -38,7 +39,7 @@ func (e entries) operations() map[string]documented {
 				http.StatusOK:      answered("Of a dry run, what would be changed; of lines, the results.", orResults(planContent())),
 				http.StatusCreated: withHeaders(answered("The new "+one+".", entry), headerETag, headerLocation),
 			},
-			codes: slices.Concat(callerCodes, writeCodes, bodyCodes, passwordCodes(kind), []*directory.Code{directory.AlreadyExists})},
+			codes: slices.Concat(callerCodes, writeCodes, bodyCodes, passwordCodes(kind), numberCodes(kind), []*directory.Code{directory.AlreadyExists})},
 		"PUT " + path: {id: "put" + title + "s", summary: "Create and replace many " + many,
 			description: "Each line of NDJSON creates an entry, or replaces the one of that name. The answer has a line for each, in order.",
 			parameters:  []*openapi3.Parameter{dryRunParameter(), onErrorParameter()},
@@ -54,14 +55,14 @@ func (e entries) operations() map[string]documented {
 			},
 			codes: slices.Concat(callerCodes, findCodes, []*directory.Code{directory.NotAcceptable})},
 		"PUT " + path + "/{name}": {id: "replace" + title, summary: "Replace a " + one + ", or create it",
-			description: "Fields that are left out are removed, but for accountLocked, memberOfs and write-only fields, which stay as they are.",
+			description: replacing(kind),
 			parameters:  conditionParameters(headerParameter("If-None-Match", "`*` only creates.")),
 			request:     openapi3.Content{typeJSON: media(refTo(replacementOf(kind)), unnamed(sample, kind.Key))},
 			answers: map[int]*openapi3.Response{
 				http.StatusOK:      withHeadersIfAny(answered("The "+one+" as it is now, or what a dry run would change.", orPlan(refTo(title))), headerETag),
 				http.StatusCreated: withHeaders(answered("The new "+one+".", entry), headerETag, headerLocation),
 			},
-			codes: slices.Concat(conditional, bodyCodes, passwordCodes(kind), lastAdmin, []*directory.Code{directory.AlreadyExists})},
+			codes: slices.Concat(conditional, bodyCodes, passwordCodes(kind), numberCodes(kind), lastAdmin, []*directory.Code{directory.AlreadyExists})},
 		"PATCH " + path + "/{name}": {id: "change" + title, summary: "Change a " + one,
 			description: "By a merge patch (RFC 7396), as application/json too, or a JSON Patch (RFC 6902). It holds for the entry as it is read for it, or not at all.",
 			parameters:  conditionParameters(),
@@ -70,7 +71,7 @@ func (e entries) operations() map[string]documented {
 				typeJSONPatch: media(refTo(schemaJSONPatch), sampleJSONPatches[kind.Name]),
 			},
 			answers: map[int]*openapi3.Response{http.StatusOK: withHeadersIfAny(answered("The "+one+" as it is now, or what a dry run would change.", orPlan(refTo(title))), headerETag)},
-			codes:   slices.Concat(conditional, bodyCodes, passwordCodes(kind), lastAdmin, []*directory.Code{directory.NotFound, directory.PatchConflict})},
+			codes:   slices.Concat(conditional, bodyCodes, passwordCodes(kind), numberCodes(kind), lastAdmin, []*directory.Code{directory.NotFound, directory.PatchConflict})},
 		"DELETE " + path + "/{name}": {id: "delete" + title, summary: "Delete a " + one,
 			description: "References to it go with it.",
 			parameters:  conditionParameters(),
@@ -97,14 +98,6 @@ func (e entries) operations() map[string]documented {
 	}
 	if _, ok := kind.Field(directory.FieldMembers); ok {
 		members := slices.Concat(callerCodes, writeCodes, findCodes, []*directory.Code{directory.NoSuchRoute, directory.Stale})
-		all["GET "+path+"/{name}/members"] = documented{id: "list" + title + "Members", summary: "List the direct members of a " + one,
-			description: "Their DNs, of whatever kind they are.",
-			parameters:  []*openapi3.Parameter{headerParameter("If-None-Match", "The ETag of what the client has already.")},
-			answers: map[int]*openapi3.Response{
-				http.StatusOK:          withHeaders(answered("Their DNs.", openapi3.Content{typeJSON: media(list("", text("")), []any{"cn=alice,ou=people,dc=example,dc=org"})}), headerETag),
-				http.StatusNotModified: withHeaders(answered("What the client has is still current.", nil), headerETag),
-			},
-			codes: slices.Concat(callerCodes, findCodes, []*directory.Code{directory.NotAcceptable})}
 		all["PUT "+path+"/{name}/members/{kind}/{member}"] = documented{id: "add" + title + "Member", summary: "Add a member",
 			description: "One that is a member already stays one.",
 			parameters:  []*openapi3.Parameter{headerParameter("If-Match", "The ETag of the "+one+" that is meant."), dryRunParameter()},
@@ -114,6 +107,8 @@ func (e entries) operations() map[string]documented {
 			parameters:  []*openapi3.Parameter{headerParameter("If-Match", "The ETag of the "+one+" that is meant."), dryRunParameter()},
 			answers:     orPlanned(http.StatusNoContent, answered("It is no member.", nil)), codes: append(slices.Clip(members), lastAdmin...)}
 	}
+	maps.Copy(all, e.keyOperations())
+	maps.Copy(all, e.nestedOperations())
 	for name, o := range all {
 		o.tag = kind.Name
 		all[name] = o
@@ -125,6 +120,23 @@ func (e entries) operations() map[string]documented {
 func passwordCodes(kind *directory.Kind) []*directory.Code {
 	if _, ok := kind.Field(directory.FieldUserPassword); ok {
 		return []*directory.Code{directory.PasswordRefused}
+	}
+	return nil
+}
+
+// replacing says what a replacement leaves as it is.
+func replacing(kind *directory.Kind) string {
+	kept := "accountLocked, memberOfs and write-only fields"
+	if directory.NumberField(kind) != "" {
+		kept = "accountLocked, memberOfs, write-only fields and those of Linux accounts"
+	}
+	return "Fields that are left out are removed, but for " + kept + ", which stay as they are."
+}
+
+// numberCodes come from numbers that are drawn, where the kind has them.
+func numberCodes(kind *directory.Kind) []*directory.Code {
+	if directory.NumberField(kind) != "" {
+		return []*directory.Code{directory.NoNumberLeft}
 	}
 	return nil
 }

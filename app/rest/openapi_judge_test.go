@@ -128,7 +128,7 @@ func (d *described) bodyFaults(x *answered, answer *openapi3.Response) (code str
 		}
 		return "", faults
 	case !strings.HasSuffix(mediaType, "json"):
-		if len(body) == 0 && (mediaType != "text/csv" || x.status != 200) {
+		if len(body) == 0 && (mediaType != "text/csv" && mediaType != "text/plain" || x.status != 200) {
 			faults = append(faults, "the body is empty")
 		}
 		return "", faults

@@ -87,5 +87,6 @@ func (a *api) operations() map[string]documented {
 	for _, kind := range a.Kinds {
 		maps.Copy(all, entries{a, kind}.operations())
 	}
+	maps.Copy(all, reachOperations())
 	return all
 }

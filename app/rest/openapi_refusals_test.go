@@ -36,8 +36,8 @@ type refusals struct {
 	// without entries.
 	failing, doubtful, fallen *api
 	failure                   *directory.Code
-	// killed, paused, unsorted and limited have directory servers of their own.
-	killed, paused, unsorted, limited *api
+	// killed, paused, unsorted, limited and unrelated have directory servers of their own, the last one without memberOf.
+	killed, paused, unsorted, limited, unrelated *api
 	// reset must change its password, expired can't any more, reader sees all and changes nothing.
 	reset, expired, reader *api
 }
@@ -58,6 +58,7 @@ var causes = map[*directory.Code][]cause{
 			q.body = "{"
 			return q.sentBy(r.plain)
 		},
+		func(r *refusals, _ operation, q request) *exchange { return q.with("nonsense", "x").sentBy(r.plain) },
 	},
 	directory.CredentialsRequired: {as(func(r *refusals) *api { return r.plain.as("", "") })},
 	directory.InvalidCredentials: {
@@ -104,6 +105,13 @@ var causes = map[*directory.Code][]cause{
 			return q.only(o).sentBy(r.plain)
 		},
 		as(func(r *refusals) *api { return r.doubtful }),
+		func(r *refusals, o operation, q request) *exchange {
+			if !strings.HasSuffix(o.path, "/keys") {
+				return nil
+			}
+			q.sentBy(r.plain)
+			return q.sentBy(r.plain)
+		},
 	},
 	directory.HasChildren:   {on("parent", plain)},
 	directory.Ambiguous:     {as(func(r *refusals) *api { return r.deep })},
@@ -125,7 +133,10 @@ var causes = map[*directory.Code][]cause{
 	}},
 	directory.PreconditionRequired: {as(func(r *refusals) *api { return r.strict })},
 	directory.BodyTooLarge:         {as(func(r *refusals) *api { return r.narrow })},
-	directory.TooManyResults:       {as(func(r *refusals) *api { return r.limited })},
+	directory.TooManyResults: {
+		as(func(r *refusals) *api { return r.limited }),
+		func(r *refusals, _ operation, q request) *exchange { return q.with("nested", "true").sentBy(r.limited) },
+	},
 	directory.UnsupportedMediaType: {func(r *refusals, _ operation, q request) *exchange {
 		if q.body == nil {
 			q.body = "x"
@@ -139,6 +150,8 @@ var causes = map[*directory.Code][]cause{
 				return q.with("filter", `nonsense eq "x"`).sentBy(r.plain)
 			case slices.Contains(o.parameterNames(), "member"): // no group is its own
 				q.path = o.filled(r.t, map[string]string{"kind": "groups", "member": "devs"})
+			case slices.Contains(o.parameterNames(), "username"):
+				return q.with("username", "").sentBy(r.plain)
 			default:
 				q = q.headed("Content-Type", "application/json")
 				q.body = object{"nonsense": "x"}
@@ -168,6 +181,10 @@ var causes = map[*directory.Code][]cause{
 	directory.UnsupportedByDirectory: {
 		func(r *refusals, _ operation, q request) *exchange { return q.with("sort", "cn").sentBy(r.unsorted) },
 		failing(directory.UnsupportedByDirectory),
+		as(func(r *refusals) *api { return r.unrelated }),
+		func(r *refusals, _ operation, q request) *exchange {
+			return q.with("nested", "true").sentBy(r.unrelated)
+		},
 	},
 	directory.Unavailable: {
 		as(func(r *refusals) *api { return r.killed }),
@@ -354,11 +371,12 @@ func newRefusals(t *testing.T) *refusals {
 	if err := errors.Join(r.killed.slapd.Kill(), r.paused.slapd.Pause()); err != nil {
 		t.Fatal(err)
 	}
+	r.unrelated = newAPIOn(t, withoutMemberOf(t))
 	r.unsorted = newAPIOn(t, withHosts(t, 3, func(conf string) string {
 		return strings.NewReplacer("\noverlay sssvlv\n", "\n", "\nmoduleload sssvlv\n", "\n").Replace(conf)
 	}))
 	r.limited = newAPIOn(t, withHosts(t, 3, func(conf string) string {
-		return strings.Replace(conf, "size=unlimited time=unlimited", "size=unlimited size.prtotal=disabled time=unlimited", 1)
+		return strings.Replace(conf, "size=unlimited time=unlimited", "size.soft=4 size.hard=unlimited size.prtotal=disabled time=unlimited", 1)
 	}))
 	return r
 }
@@ -451,6 +469,14 @@ func (d troubled) ChangePassword(ctx context.Context, kind *directory.Kind, name
 		return directory.Entry{}, d.write()
 	}
 	return d.Directory.ChangePassword(ctx, kind, name, change)
+}
+
+// SetToken implements [directory.Directory].
+func (d troubled) SetToken(ctx context.Context, kind *directory.Kind, name, digest string) (directory.Entry, error) {
+	if d.write != nil {
+		return directory.Entry{}, d.write()
+	}
+	return d.Directory.SetToken(ctx, kind, name, digest)
 }
 
 // AddValue implements [directory.Directory].

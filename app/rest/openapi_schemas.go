@@ -1,7 +1,9 @@
 package rest
 
 import (
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -123,6 +125,9 @@ func (a *api) schemas() openapi3.Schemas {
 			"name": text("Rollcall"), "version": text(""), "login": text("How one logs in."), "links": mapOf("Where to go.", text("An address.")),
 		}, "name", "version", "login", "links"),
 	}
+	maps.Copy(all, keySchemas())
+	maps.Copy(all, reachSchemas())
+	maps.Copy(all, nestedSchemas())
 	for name, example := range sampleAnswers() {
 		all[name].Value.Example = example
 	}
@@ -226,6 +231,8 @@ func fieldSchema(f *directory.Field) schema {
 	switch {
 	case f.Type == directory.Boolean:
 		value = openapi3.NewBoolSchema()
+	case f.Type == directory.Integer:
+		value = openapi3.NewIntegerSchema()
 	case f.Type == directory.Timestamp:
 		value.Format = "date-time"
 	case f.Name == directory.FieldUserPassword:
@@ -246,8 +253,12 @@ func fieldSchema(f *directory.Field) schema {
 }
 
 func exampleOf(f *directory.Field) any {
-	if f.Type == directory.Boolean {
+	switch f.Type {
+	case directory.Boolean:
 		return f.Example == directory.True
+	case directory.Integer:
+		n, _ := strconv.Atoi(f.Example) // of our own tables
+		return n
 	}
 	return f.Example
 }

@@ -4,8 +4,10 @@ package rest
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +22,14 @@ import (
 type Options struct {
 	// Directory is the outermost of the chain: whatever comes over HTTP goes through it.
 	Directory directory.Directory
+	// Keyring adds and removes SSH keys, behind the same guards.
+	Keyring *directory.Keyring
+	// Reach finds out who may log in where by SSH.
+	Reach *directory.Reach
+	// Paths finds out who is in which groups, through others too.
+	Paths *directory.Paths
+	// TrustedNetworks are from where hosts may ask without a token of theirs.
+	TrustedNetworks []netip.Prefix
 	// Kinds are the collections, each at its name.
 	Kinds []*directory.Kind
 	// Authenticate returns the caller with these credentials.
@@ -71,8 +81,9 @@ func New(o Options) http.Handler {
 	a.documents = sync.OnceValues(a.describe)
 	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
 	router.NotFoundHandler = http.HandlerFunc(a.noSuchRoute)
-	for path, resource := range a.resources() {
-		router.Handle(o.BasePath+path, a.routed(o.BasePath+path, resource))
+	resources := a.resources()
+	for _, path := range slices.Sorted(maps.Keys(resources)) { // the first that fits is taken, and a name comes before "{"
+		router.Handle(o.BasePath+path, a.routed(o.BasePath+path, resources[path]))
 	}
 	router.Handle(o.BasePath+assetRoute, a.routed(o.BasePath+assetRoute, methods{http.MethodGet: a.bounded(a.asset)}))
 	return a.observed(a.recovered(a.shared(router)))
@@ -91,6 +102,9 @@ func (a *api) resources() map[string]methods {
 		"/refresh": {http.MethodPost: a.bounded(a.refresh)},
 		"/logout":  {http.MethodDelete: a.bounded(a.authenticated(a.logout))},
 		"/me":      {http.MethodGet: a.bounded(a.authenticated(a.me))},
+
+		"/authkeys": {http.MethodGet: a.bounded(a.authorizedKeys)},
+		"/access":   {http.MethodGet: a.bounded(a.authenticated(a.mayLogIn))},
 
 		"/docs":                  {http.MethodGet: a.bounded(a.docs)},
 		"/docs/access":           {http.MethodGet: a.bounded(a.access)},
@@ -114,14 +128,38 @@ func (a *api) resources() map[string]methods {
 		resources["/"+kind.Name+"/{name}/rename"] = methods{
 			http.MethodPost: a.writing(e.rename),
 		}
+		if _, ok := kind.Field(directory.FieldMemberOfs); ok {
+			resources["/"+kind.Name+"/{name}/groups"] = methods{
+				http.MethodGet: a.bounded(a.authenticated(e.groups)),
+			}
+		}
+		if kind.Name == directory.KindHosts {
+			resources["/hosts/known_hosts"] = methods{http.MethodGet: a.asked(e.knownHosts)}
+			resources["/hosts/{name}/users"] = methods{http.MethodGet: a.bounded(a.authenticated(e.reached))}
+			resources["/hosts/{name}/token"] = methods{
+				http.MethodPost:   a.bounded(a.authenticated(e.postToken)),
+				http.MethodDelete: a.bounded(a.authenticated(e.deleteToken)),
+			}
+		}
 		if _, ok := kind.Field(directory.FieldUserPassword); ok {
+			resources["/"+kind.Name+"/{name}/hosts"] = methods{http.MethodGet: a.bounded(a.authenticated(e.reached))}
 			resources["/"+kind.Name+"/{name}/password"] = methods{
 				http.MethodPut: a.writing(e.putPassword),
 			}
 		}
+		if _, ok := kind.Field(directory.FieldSSHPublicKeys); ok {
+			resources["/"+kind.Name+"/{name}/keys"] = methods{
+				http.MethodGet:  a.bounded(a.authenticated(e.listKeys)),
+				http.MethodPost: a.writing(e.addKey),
+			}
+			resources["/"+kind.Name+"/{name}/keys/{fingerprint}"] = methods{
+				http.MethodGet:    a.bounded(a.authenticated(e.getKey)),
+				http.MethodDelete: a.writing(e.removeKey),
+			}
+		}
 		if _, ok := kind.Field(directory.FieldMembers); ok {
 			resources["/"+kind.Name+"/{name}/members"] = methods{
-				http.MethodGet: a.bounded(a.authenticated(e.members)),
+				http.MethodGet: a.authenticated(e.members),
 			}
 			resources["/"+kind.Name+"/{name}/members/{kind}/{member}"] = methods{
 				http.MethodPut:    a.writing(e.addMember),

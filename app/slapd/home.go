@@ -27,7 +27,8 @@ const (
 	lockFile     = "lock"
 	passwordFile = "service.password"
 
-	configFile = "slapd.conf" // these two are in serverDir
+	configFile = "slapd.conf" // these three are in serverDir
+	indexFile  = "indexes"    // what of slapd.conf the data is indexed by
 	dataDir    = "data"
 )
 
@@ -85,7 +86,7 @@ func (h home) prepare(ctx context.Context) (password string, err error) {
 	case errors.Is(err, fs.ErrNotExist):
 		err = h.load(ctx)
 	case err == nil:
-		err = h.render(serverDir, nil)
+		err = h.upgrade(ctx)
 	}
 	if err != nil {
 		return "", err
@@ -131,6 +132,50 @@ func (h home) load(ctx context.Context) error {
 	return os.Rename(h.path(newDir), h.path(serverDir))
 }
 
+// upgrade gives a folder whose data was loaded for another configuration what it lacks: indexes, without which slapd
+// would find nothing by them, and the entry that counts the numbers of accounts.
+func (h home) upgrade(ctx context.Context) error {
+	if err := h.render(serverDir, nil); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(h.path(serverDir))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	conf, err := root.ReadFile(configFile)
+	if err != nil {
+		return err
+	}
+	indexes := openldap.Indexes(string(conf))
+	if done, err := root.ReadFile(indexFile); err == nil && string(done) == indexes {
+		return nil
+	}
+	if _, err := h.run(ctx, serverDir, nil, "-Tindex", "-q", "-f", configFile); err != nil {
+		return err
+	}
+	if err := h.addNumbers(ctx); err != nil {
+		return err
+	}
+	return root.WriteFile(indexFile, []byte(indexes), 0o600)
+}
+
+// addNumbers adds the entry that counts the numbers of accounts, where it is missing.
+func (h home) addNumbers(ctx context.Context) error {
+	if h.options.Base != "" {
+		return nil
+	}
+	there, err := h.run(ctx, serverDir, nil, "-Tcat", "-f", configFile, "-H", "ldap:///"+openldap.NumbersDN(h.options.Suffix)+"??base")
+	if err != nil || there != "" {
+		return err
+	}
+	numbers, err := openldap.Numbers(h.values())
+	if err == nil {
+		_, err = h.run(ctx, serverDir, strings.NewReader(numbers), "-Tadd", "-w", "-f", configFile)
+	}
+	return err
+}
+
 // hash hashes the password in newDir. It is random, so a cheap hash is a safe one.
 func (h home) hash(ctx context.Context) (string, error) {
 	args := []string{"-Tpasswd", "-n", "-h", "{ARGON2}", "-T", passwordFile}
@@ -157,7 +202,11 @@ func (h home) render(dir string, more map[string]string) error {
 		return err
 	}
 	defer root.Close()
-	files := map[string]string{configFile: conf, openldap.SchemaFile: openldap.Schema()}
+	files := openldap.Schemas()
+	files[configFile] = conf
+	if dir == newDir {
+		files[indexFile] = openldap.Indexes(conf)
+	}
 	maps.Copy(files, more)
 	for name, text := range files {
 		if err := root.WriteFile(name, []byte(text), 0o600); err != nil {

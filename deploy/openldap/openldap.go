@@ -20,9 +20,6 @@ const DefaultSuffix = "dc=example,dc=org"
 // DefaultMaxFailures is what one Rollcall needs that keeps its count: strangers can fail nine logins of a name.
 const DefaultMaxFailures = 10
 
-// SchemaFile is the name under which slapd.conf includes Schema, in the folder Values.Dir.
-const SchemaFile = "openssh-lpk.schema"
-
 // Argon2 is the cost of one password hash. The zero value means DefaultArgon2.
 type Argon2 struct {
 	MemoryKiB int
@@ -39,7 +36,7 @@ var CheapArgon2 = Argon2{MemoryKiB: 8, Passes: 1}
 // Values fill the placeholders.
 type Values struct {
 	Suffix              string   // DN of the top entry; DefaultSuffix when empty
-	Dir                 string   // slapd's folder, with the schema file and a folder "data"; slapd's working folder when empty
+	Dir                 string   // slapd's folder, with the files of Schemas and a folder "data"; slapd's working folder when empty
 	SchemaDir           string   // where core.schema and its siblings are
 	ModuleDir           string   // where slapd's modules are; empty when everything is built in
 	BuiltIn             []string // modules that this slapd has built in, and so must not load
@@ -61,8 +58,12 @@ var (
 	admin string
 	//go:embed sample.ldif
 	sample string
+	//go:embed numbers.ldif
+	numbers string
+	//go:embed rfc2307bis.schema
+	accounts string
 	//go:embed openssh-lpk.schema
-	schema string
+	keys string
 )
 
 // Config returns slapd.conf. It fails when a value cannot be quoted there.
@@ -103,13 +104,31 @@ func loads(line string) (module string, ok bool) {
 	return fields[1], true
 }
 
-// Schema returns the text of SchemaFile.
-func Schema() string { return schema }
+// Schemas returns the texts of the schema files that slapd.conf includes in the folder Values.Dir, by their names.
+func Schemas() map[string]string {
+	return map[string]string{"rfc2307bis.schema": accounts, "openssh-lpk.schema": keys}
+}
+
+// Indexes returns the lines of a slapd.conf that say what is indexed. Where they change, slapindex(8) must run before
+// slapd: what it does not find in a new index it takes for not there.
+func Indexes(conf string) string {
+	var lines strings.Builder
+	for line := range strings.Lines(conf) {
+		if strings.HasPrefix(line, "index ") {
+			lines.WriteString(line)
+		}
+	}
+	return lines.String()
+}
 
 // Base returns the LDIF of the entries that every Rollcall directory begins with: the
-// containers, the service account, the decoy, the placeholder of empty groups and the policies.
-// It fails when the suffix is not made of dc= parts.
-func Base(v Values) (string, error) { return Fill(base, v) }
+// containers, the service account, the decoy, the placeholder of empty groups, the policies and
+// the entry of Numbers. It fails when the suffix is not made of dc= parts.
+func Base(v Values) (string, error) { return Fill(base+"\n"+numbers, v) }
+
+// Numbers returns the LDIF of the entry that counts the numbers of accounts. Directories that were made before there
+// was one get it by slapadd.
+func Numbers(v Values) (string, error) { return Fill(numbers, v) }
 
 // Admin returns the LDIF of the first administrator, "admin", and of the group "admins", to be loaded by slapadd after Base.
 func Admin(v Values) (string, error) { return Fill(admin, v) }
@@ -129,6 +148,9 @@ var (
 	dcSuffix    = regexp.MustCompile(`^dc=([A-Za-z0-9-]+)(,dc=[A-Za-z0-9-]+)*$`)
 	unsafe      = regexp.MustCompile(`[[:cntrl:]"\\]`)
 )
+
+// NumbersDN is the entry that counts the numbers of accounts.
+func NumbersDN(suffix string) string { return "cn=numbers,ou=services," + suffix }
 
 // DecoyDN is the entry that takes as long to refuse as a user, and that nobody can log in as.
 func DecoyDN(suffix string) string { return "cn=decoy,ou=services," + suffix }

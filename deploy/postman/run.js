@@ -6,7 +6,7 @@ const path = require("node:path");
 const newman = require("../../tools/node_modules/newman");
 
 const shownFailures = 20;
-const secrets = /("(?:access_token|refresh_token|newPassword)": ?)"[^"]*"/g;
+const secrets = /("(?:access_token|refresh_token|token|newPassword)": ?)"[^"]*"/g;
 
 const { ROLLCALL_URL: baseUrl, ROLLCALL_LOGIN: username, ROLLCALL_PASSWORD: password } = process.env;
 

@@ -25,8 +25,8 @@ var (
 	Hosts  = kind(directory.Hosts())
 )
 
-func kind(base directory.Kind) *directory.Kind {
-	k, err := directory.NewKind(base, base.Key)
+func kind(base directory.Kind, more ...directory.Field) *directory.Kind {
+	k, err := directory.NewKind(base, base.Key, more...)
 	if err != nil {
 		panic(err)
 	}
@@ -64,7 +64,7 @@ func Options(server *slapd.Server) ldapdir.Options {
 		URL: server.URL(), BaseDN: base, BindDN: server.ServiceDN(), BindPassword: server.ServicePassword(),
 		Timeout: 5 * time.Second, Connections: 4, ExclusiveConnections: 8, SortedSearches: 4, HoldSearches: time.Minute, MaxConnectionAge: time.Hour,
 		PageSize: 100, MaxMessageBytes: 16 << 20, PasswordPolicy: "cn=default,ou=policies," + base,
-		HashesPasswords: true, NoOp: true, Decoy: openldap.DecoyDN(base), LoginField: "uid",
+		HashesPasswords: true, NoOp: true, Decoy: openldap.DecoyDN(base), LoginField: "uid", Tokens: "ou=sessions," + base, Freshness: 10 * time.Second,
 		Mappings: []ldapdir.Mapping{
 			{Kind: Users, Container: "ou=people," + base, NamingAttribute: "cn", ObjectClasses: []string{"inetOrgPerson"}},
 			{Kind: Groups, Container: "ou=groups," + base, NamingAttribute: "cn", ObjectClasses: []string{"groupOfNames"},

@@ -81,6 +81,9 @@ func (s *server) undo() error {
 	if err := s.clear(); err != nil {
 		return err
 	}
+	if err := os.RemoveAll(s.path(indexFile)); err != nil { // the one from before may be indexed otherwise
+		return err
+	}
 	aside := s.path(newDir, dataDir)
 	for _, move := range [][2]string{{s.path(dataDir), aside}, {s.path(replacedDir), s.path(dataDir)}, {aside, s.path(replacedDir)}} {
 		if err := os.Rename(move[0], move[1]); err != nil { // settle goes on from here

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,7 +65,7 @@ func TestABackupSaysAtItsEndHowManyEntriesItHas(t *testing.T) {
 	}
 	backup := p.backup(t)
 	entries := len(regexp.MustCompile("(?m)^entryUUID: ").FindAllString(backup, -1))
-	if !strings.HasSuffix(backup, fmt.Sprintf("\n\n# end, %d entries\n", entries)) || entries != 17 {
+	if !strings.HasSuffix(backup, fmt.Sprintf("\n\n# end, %d entries\n", entries)) || entries != 18 {
 		t.Errorf("%d entries:\n%s", entries, backup)
 	}
 	newPlace(t).refused(t, "there is no directory in ", "backup")
@@ -97,8 +99,8 @@ func TestABackupIsRestoredInPlaceOfWhatIsThereAndElsewhere(t *testing.T) {
 		p                 *place
 		args              []string
 	}{
-		{"in place", "14", backup, p, nil},
-		{"elsewhere", "15", backup, elsewhere, nil},
+		{"in place", "15", backup, p, nil},
+		{"elsewhere", "16", backup, elsewhere, nil},
 		{"where there is nothing", "none", backup, newPlace(t), nil},
 		{"with line ends of Windows", "none", strings.ReplaceAll(backup, "\n", "\r\n"), newPlace(t), nil},
 		{"as slapcat writes it", "none", endMark.ReplaceAllString(backup, ""), newPlace(t), []string{"--unmarked"}},
@@ -106,7 +108,7 @@ func TestABackupIsRestoredInPlaceOfWhatIsThereAndElsewhere(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p := test.p
 			said := p.restore(t, test.backup, test.args...)
-			if want := "restored " + p.suffix + ": 15 entries, in place of " + test.was + "\n"; said != want {
+			if want := "restored " + p.suffix + ": 16 entries, in place of " + test.was + "\n"; said != want {
 				t.Errorf("it said %q, want %q", said, want)
 			}
 			r := p.start(t)
@@ -135,7 +137,7 @@ func TestARestorationIsTakenBack(t *testing.T) {
 	p.refused(t, "there is no directory that a restoration replaced", "restore", "--undo")
 	p.restore(t, first)
 	p.start(t).stop(t) // what was replaced outlives a start
-	back := "the directory from before the restoration is back: 16 entries, in place of 15\n"
+	back := "the directory from before the restoration is back: 17 entries, in place of 16\n"
 	if said := p.restore(t, "", "--undo"); said != back {
 		t.Errorf("it said %q, want %q", said, back)
 	}
@@ -145,11 +147,11 @@ func TestARestorationIsTakenBack(t *testing.T) {
 	r = p.start(t)
 	p.service(t)
 	r.stop(t)
-	if said := p.restore(t, "", "--undo"); !strings.Contains(said, "15 entries, in place of 16") {
+	if said := p.restore(t, "", "--undo"); !strings.Contains(said, "16 entries, in place of 17") {
 		t.Errorf("taken back again, it said %q", said)
 	}
 	p.restore(t, was)
-	if said := p.restore(t, "", "--undo"); !strings.Contains(said, "15 entries, in place of 16") {
+	if said := p.restore(t, "", "--undo"); !strings.Contains(said, "16 entries, in place of 17") {
 		t.Errorf("it keeps another than the last that was replaced: %q", said)
 	}
 	p.start(t)
@@ -163,7 +165,7 @@ func TestADirectoryThatCannotBeReadIsReplacedByABackup(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(p.dir, dataDir, "data.mdb"), []byte(strings.Repeat("no database", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said := p.restore(t, backup); !strings.HasSuffix(said, "15 entries, in place of an unknown number\n") {
+	if said := p.restore(t, backup); !strings.HasSuffix(said, "16 entries, in place of an unknown number\n") {
 		t.Errorf("it said %q", said)
 	}
 	p.start(t)
@@ -203,9 +205,9 @@ func TestABackupThatIsNotWholeLeavesTheDirectoryAsItIs(t *testing.T) {
 		"cut between entries":           {entries[:last], cutOff},
 		"cut within the mark":           {strings.TrimSuffix(backup, "ies\n"), cutOff},
 		"it goes on after the mark":     {backup + "\ndn: ou=more," + p.suffix + "\nobjectClass: organizationalUnit\nou: more\n", cutOff},
-		"an entry is missing":           {entries[:last] + "# end, 16 entries\n", "the backup says that it has 16 entries, and has 15"},
-		"an entry more than it says":    {entries + "# end, 15 entries\n", "the backup says that it has 15 entries, and has 16"},
-		"it says more than can be read": {entries + "# end, 99999999999999999999 entries\n", "and has 16"},
+		"an entry is missing":           {entries[:last] + "# end, 17 entries\n", "the backup says that it has 17 entries, and has 16"},
+		"an entry more than it says":    {entries + "# end, 16 entries\n", "the backup says that it has 16 entries, and has 17"},
+		"it says more than can be read": {entries + "# end, 99999999999999999999 entries\n", "and has 17"},
 	} {
 		t.Run(rule, func(t *testing.T) {
 			cmd, words := p.command(t, "restore")
@@ -245,5 +247,54 @@ func TestARestorationThatIsCutOffBetweenTwoRenamingsIsTakenBack(t *testing.T) {
 	p.start(t)
 	if diff := cmp.Diff(was, p.backup(t)); diff != "" {
 		t.Errorf("was (-), is (+):\n%s", diff)
+	}
+}
+
+func TestADirectoryOfAnOlderVersionGetsItsIndexesAndTheEntryThatCountsNumbers(t *testing.T) {
+	for name, age := range map[string]func(*place, string){
+		"by a new version": func(*place, string) {},
+		"from a backup": func(p *place, backup string) {
+			p.start(t).stop(t) // what is there has all of it
+			p.restore(t, backup)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			p.start(t).stop(t)
+			p.makeOld(t)
+			age(p, p.backup(t))
+			p.start(t)
+			l := p.service(t)
+			if found, err := search(l, p.suffix, ldap.ScopeWholeSubtree, "(uidNumber=7777)"); err != nil || len(found) != 1 {
+				t.Errorf("by a number that was there before are found %d (%v)", len(found), err)
+			}
+			count := ldap.NewModifyRequest(openldap.NumbersDN(p.suffix), nil)
+			count.Increment("uidNumber", "1")
+			if err := l.Modify(count); err != nil {
+				t.Errorf("the entry that counts: %v", err)
+			}
+		})
+	}
+}
+
+// makeOld makes of a directory one that was made before there were numbers: not indexed by them, and without the entry
+// that counts. One user has a number all the same.
+func (p *place) makeOld(t *testing.T) {
+	t.Helper()
+	s := server{dir: p.dir, suffix: p.suffix, slapd: p.slapd}
+	conf, data := filepath.Join(p.dir, configFile), filepath.Join(p.dir, dataDir)
+	entries := regexp.MustCompile(`(?s)\ndn: cn=numbers,.*?\n\n`).ReplaceAllString(endMark.ReplaceAllString(p.backup(t), ""), "\n")
+	entries = strings.Replace(entries, "\nobjectClass: inetOrgPerson\n",
+		"\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nuidNumber: 7777\ngidNumber: 100\nhomeDirectory: /home/admin\n", 1)
+	older := regexp.MustCompile(`(?m)^index uidNumber.*$`).ReplaceAllString(p.read(t, conf), "")
+	err := errors.Join(os.Remove(filepath.Join(data, "data.mdb")), os.Remove(filepath.Join(p.dir, indexFile)), os.WriteFile(conf, []byte(older), 0o644))
+	if err == nil && os.Geteuid() == 0 {
+		s.user, err = credential("openldap")
+	}
+	if err == nil {
+		err = s.run(s.user, strings.NewReader(entries), io.Discard, "-Tadd", "-q", "-w", "-f", conf)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

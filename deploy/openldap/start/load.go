@@ -23,6 +23,7 @@ const (
 	newDir      = "new"
 	suffixFile  = "suffix"
 	configFile  = "slapd.conf"
+	indexFile   = "indexes"      // what of slapd.conf the data is indexed by
 	hashFile    = "service.hash" // the service account's userPassword as it was set last
 )
 
@@ -113,8 +114,7 @@ func (s *server) load(entries io.Reader) (conf string, err error) {
 		return "", err
 	}
 	conf = s.path(newDir, configFile)
-	err = errors.Join(write(conf, text, 0o644, -1), write(s.path(newDir, openldap.SchemaFile), openldap.Schema(), 0o644, -1))
-	if err != nil {
+	if err := writeConfig(conf, text); err != nil {
 		return "", err
 	}
 	return conf, s.run(s.user, entries, io.Discard, "-Tadd", "-q", "-w", "-f", conf)
@@ -131,6 +131,9 @@ func (s *server) clear() error {
 // install makes what was loaded the directory, and keeps the one that it replaces. The renaming is what makes it count.
 func (s *server) install() error {
 	if err := write(s.path(suffixFile), s.suffix+"\n", 0o644, -1); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(s.path(indexFile)); err != nil {
 		return err
 	}
 	if exists(s.path(dataDir)) {
@@ -157,10 +160,47 @@ func (s *server) writeConfig() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.path(configFile), errors.Join(
-		write(s.path(configFile), network+conf, 0o644, -1),
-		write(s.path(openldap.SchemaFile), openldap.Schema(), 0o644, -1),
-	)
+	return s.path(configFile), writeConfig(s.path(configFile), network+conf)
+}
+
+// writeConfig writes a configuration, and beside it the schema that it includes.
+func writeConfig(path, text string) error {
+	for name, schema := range openldap.Schemas() {
+		if err := write(filepath.Join(filepath.Dir(path), name), schema, 0o644, -1); err != nil {
+			return err
+		}
+	}
+	return write(path, text, 0o644, -1)
+}
+
+// upgrade gives data that was not loaded for this configuration, or comes from a backup, what it lacks: indexes, without
+// which slapd would find nothing by them, and the entry that counts the numbers of accounts.
+func (s *server) upgrade(conf string) error {
+	text, err := os.ReadFile(filepath.Clean(conf))
+	if err != nil {
+		return err
+	}
+	indexes := openldap.Indexes(string(text))
+	if done, err := os.ReadFile(s.path(indexFile)); err == nil && string(done) == indexes {
+		return nil
+	}
+	if _, err := s.tool(s.user, "", "-Tindex", "-q", "-f", conf); err != nil {
+		return err
+	}
+	there, err := s.tool(s.user, "", "-Tcat", "-f", conf, "-H", "ldap:///"+openldap.NumbersDN(s.suffix)+"??base")
+	if err != nil {
+		return err
+	}
+	if there == "" {
+		numbers, err := openldap.Numbers(s.values())
+		if err == nil {
+			_, err = s.tool(s.user, numbers, "-Tadd", "-w", "-f", conf)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return write(s.path(indexFile), indexes, 0o644, -1)
 }
 
 // keepServicePassword sees to it that the service account has its password. slapmodify is called only where the file

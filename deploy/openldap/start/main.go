@@ -125,6 +125,9 @@ func (s *server) prepare() error {
 	if err != nil {
 		return err
 	}
+	if err := s.upgrade(conf); err != nil {
+		return err
+	}
 	if err := s.keepServicePassword(conf, password); err != nil {
 		return err
 	}

@@ -1,0 +1,224 @@
+package directory
+
+import (
+	"context"
+	"crypto/subtle"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Reach finds out who may log in where by SSH: a user with a key that is good, whose account is not locked, on each host
+// that is in one of the user's groups, and everywhere by some groups. Being in a group is being in it directly or through
+// others. Reach asks itself whether the caller may know.
+type Reach struct {
+	directory            Directory
+	standings            Standings
+	users, groups, hosts *Kind
+	rules                ReachRules
+}
+
+// ReachRules say what is special about logins to hosts.
+type ReachRules struct {
+	// LoginField is the field of a user that is an account's name on hosts.
+	LoginField string
+	// Everywhere are the DNs of groups whose members may log in on all hosts.
+	Everywhere []string
+	// LocalLogins are names of accounts that are the hosts' own: nobody gets into one by the directory.
+	LocalLogins []string
+}
+
+// NewReach returns a Reach over these kinds of a directory that guards nothing.
+func NewReach(d Directory, standings Standings, users, groups, hosts *Kind, rules ReachRules) *Reach {
+	return &Reach{directory: d, standings: standings, users: users, groups: groups, hosts: hosts, rules: rules}
+}
+
+// Asker is who asks for a host's sake, where it is no user: the host with an ID, by a token with a digest, or anybody in
+// a network that is trusted.
+type Asker struct {
+	HostID, Digest string
+	Trusted        bool
+}
+
+// Lengths of what a host asks about, in bytes: of useradd(8) the login, of RFC 1035 §2.3.4 the host, of SHA256:… the key.
+const (
+	maxLogin       = 256
+	maxHost        = 253
+	maxFingerprint = 64
+)
+
+// Names of what a host asks about.
+const (
+	askedLogin       = "username"
+	askedHost        = "host"
+	askedFingerprint = "fingerprint"
+)
+
+// AuthorizedKeys returns the lines of authorized_keys by which the user with a login name may log in to a host now, with
+// a fingerprint that key's only; none where there is no such user or host. It takes two searches at most.
+// Errors: credentials-required, invalid-token, forbidden, invalid.
+func (r *Reach) AuthorizedKeys(ctx context.Context, asker Asker, login, host, fingerprint string) ([]string, error) {
+	var violations []Violation
+	for _, asked := range []struct {
+		name, value string
+		most        int
+		required    bool
+	}{{askedLogin, login, maxLogin, true}, {askedHost, host, maxHost, true}, {askedFingerprint, fingerprint, maxFingerprint, false}} {
+		switch {
+		case asked.value == "" && asked.required:
+			violations = append(violations, Violation{asked.name, "is required"})
+		case len(asked.value) > asked.most:
+			violations = append(violations, Violation{asked.name, "is too long"})
+		}
+	}
+	if fingerprint != "" && !strings.HasPrefix(fingerprint, "SHA256:") {
+		violations = append(violations, Violation{askedFingerprint, "must begin with SHA256:, as FingerprintHash sha256 of sshd has it"})
+	}
+	if err := invalid(violations); err != nil {
+		return nil, err
+	}
+	s, err := r.ask(ctx, asker, login, host)
+	if err != nil || s.User.Kind == nil || s.Host.Kind == nil || s.User.Lock != nil || slices.Contains(r.rules.LocalLogins, login) {
+		return nil, err
+	}
+	if _, ok := r.shared(s.User, s.Host, s.Groups); !ok {
+		return nil, nil
+	}
+	var lines []string
+	for _, key := range s.User.SSHKeys() {
+		if key.unusable(time.Now()) == "" && (fingerprint == "" || key.Fingerprint == fingerprint) {
+			lines = append(lines, key.Line())
+		}
+	}
+	return lines, nil
+}
+
+// MayAsk reports, as an error, that an asker may not read what hosts read: invalid-token, forbidden or
+// credentials-required.
+func (r *Reach) MayAsk(ctx context.Context, asker Asker) error {
+	_, err := r.ask(ctx, asker, "", "")
+	return err
+}
+
+// ask reads a standing, if the asker may. A host learns nothing of another, not even whether there is one.
+func (r *Reach) ask(ctx context.Context, asker Asker, login, host string) (Standing, error) {
+	if asker.HostID == "" && !asker.Trusted {
+		if err := r.mayReadAll(ctx); err != nil {
+			return Standing{}, err
+		}
+	}
+	if asker.Trusted && host == "" {
+		return Standing{}, nil
+	}
+	s, err := r.standings.Standing(ctx, login, host, asker.HostID)
+	switch {
+	case err != nil:
+		return Standing{}, err
+	case asker.HostID == "":
+		return s, nil
+	case subtle.ConstantTimeCompare([]byte(s.HostToken), []byte(asker.Digest)) == 0:
+		return Standing{}, &Error{Code: InvalidToken}
+	case host != "" && (s.Host.Kind == nil || s.Host.ID() != asker.HostID):
+		return Standing{}, &Error{Code: Forbidden, Detail: "The token of a host is good for that host only."}
+	}
+	return s, nil
+}
+
+// mayReadAll reports, as an error, that the caller may not read all users, groups and hosts.
+func (r *Reach) mayReadAll(ctx context.Context) error {
+	for _, kind := range []*Kind{r.users, r.groups, r.hosts} {
+		_, extents, err := allowed(ctx, ActionList, kind)
+		if err == nil && extents[0] != All {
+			err = &Error{Code: Forbidden}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Shared is a group by which a user may log in to a host.
+type Shared struct {
+	// Group is its name, Everywhere tells that it is one of those whose members may log in on all hosts.
+	Group      string
+	Everywhere bool
+	// UserPath are the names of the groups from the user's to that one, HostPath those from the host's.
+	UserPath, HostPath []string
+}
+
+// shared returns a group by which a user may log in to a host, a near one.
+func (r *Reach) shared(user, host Entry, groups *Nesting) (Shared, bool) {
+	ofUser := groups.Above(user.Values(FieldMemberOfs)...)
+	ofHost := groups.Above(host.Values(FieldMemberOfs)...)
+	if dn := ofUser.nearest(ofHost); dn != "" {
+		return Shared{Group: groups.Name(dn), UserPath: ofUser.Path(dn), HostPath: ofHost.Path(dn)}, true
+	}
+	for _, dn := range r.rules.Everywhere {
+		if ofUser.Has(dn) {
+			return Shared{Group: groups.Name(dn), Everywhere: true, UserPath: ofUser.Path(dn)}, true
+		}
+	}
+	return Shared{}, false
+}
+
+// UsersOf returns the verdict on each user who shares a group with a host. Errors: not-found, forbidden.
+func (r *Reach) UsersOf(ctx context.Context, host string) ([]Verdict, error) {
+	return r.others(ctx, r.hosts, host, r.users, func(groups *Nesting, host Entry) ([]string, bool) {
+		return groups.Below(slices.Concat(groups.Above(host.Values(FieldMemberOfs)...).DNs(), r.rules.Everywhere)...).DNs(), false
+	}, func(host, user Entry) (Entry, Entry) { return user, host })
+}
+
+// HostsOf returns the verdict on each host that shares a group with a user. Errors: not-found, forbidden.
+func (r *Reach) HostsOf(ctx context.Context, user string) ([]Verdict, error) {
+	return r.others(ctx, r.users, user, r.hosts, func(groups *Nesting, user Entry) ([]string, bool) {
+		above := groups.Above(user.Values(FieldMemberOfs)...)
+		return groups.Below(above.DNs()...).DNs(), slices.ContainsFunc(r.rules.Everywhere, above.Has)
+	}, func(user, host Entry) (Entry, Entry) { return user, host })
+}
+
+// mostGroups is how many groups one search asks for the members of. Where there are more, everybody is looked at.
+const mostGroups = 200
+
+// atOnce is how many entries are read at a time where all are wanted.
+const atOnce = 1000
+
+// others returns the verdicts on an entry and those of another kind: in the groups that among returns, or all.
+func (r *Reach) others(ctx context.Context, kind *Kind, name string, other *Kind,
+	among func(*Nesting, Entry) (groups []string, all bool), pair func(Entry, Entry) (user, host Entry),
+) ([]Verdict, error) {
+	if err := r.mayReadAll(ctx); err != nil {
+		return nil, err
+	}
+	one, err := r.directory.Get(ctx, kind, name)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := r.standings.Nesting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	members, all := among(groups, one)
+	query := Query{Limit: atOnce}
+	switch {
+	case all:
+	case len(members) == 0:
+		return nil, nil
+	case len(members) > mostGroups:
+		query.Filter = Filter{Operator: Present, Field: FieldMemberOfs}
+	default:
+		query.Filter = anyOf(FieldMemberOfs, members)
+	}
+	var verdicts []Verdict
+	now := time.Now()
+	for found, err := range Each(ctx, r.directory, other, query) {
+		if err != nil {
+			return nil, err
+		}
+		user, host := pair(one, found)
+		if v := r.judge(user, host, groups, now); v.Shared != nil {
+			verdicts = append(verdicts, v)
+		}
+	}
+	return verdicts, nil
+}

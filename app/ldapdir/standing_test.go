@@ -1,0 +1,221 @@
+package ldapdir_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+
+	"rollcall/app/directory"
+	"rollcall/app/ldapdir"
+	"rollcall/app/ldapdir/ldapdirtest"
+	"rollcall/app/slapd"
+)
+
+// nestable is a directory with the groups a, b and c, none in another, that counts its searches.
+type nestable struct {
+	*ldapdir.Directory
+	plain
+	searches atomic.Int64
+}
+
+func newNestable(t *testing.T, config func(string) string, change ...func(*ldapdir.Options)) *nestable {
+	t.Helper()
+	server := ldapdirtest.Start(t, slapd.Options{Config: config})
+	n := &nestable{plain: on(t, server)}
+	for _, name := range []string{"a", "b", "c"} {
+		n.plain.add(0, groupDN(name), "member", placeholder)
+	}
+	o := ldapdirtest.Options(server)
+	o.Freshness = 24 * time.Hour
+	o.Observe = func(_ context.Context, operation, _ string, _ time.Time, _ time.Duration) {
+		if operation == "search" {
+			n.searches.Add(1)
+		}
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	n.Directory = ldapdirtest.Open(t, o)
+	return n
+}
+
+// above returns what a group is in, itself included, in order of the names.
+func (n *nestable) above(name string) string {
+	n.t.Helper()
+	nesting, err := n.Nesting(context.Background())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	reached := nesting.Above(groupDN(name))
+	var names []string
+	for _, dn := range reached.DNs() {
+		names = append(names, nesting.Name(dn))
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+func (n *nestable) isAbove(what, name, want string) {
+	n.t.Helper()
+	if got := n.above(name); got != want {
+		n.t.Errorf("%s: %s is in %q, want %q", what, name, got, want)
+	}
+}
+
+// otherChanges are changes by plain LDAP, each with where a is then.
+var otherChanges = []struct {
+	name string
+	do   func(l plain)
+	want string
+}{
+	{"added", func(l plain) { l.modify(0, groupDN("b"), adding("member", groupDN("a"))) }, "a b"},
+	{"added above", func(l plain) { l.modify(0, groupDN("c"), adding("member", groupDN("b"))) }, "a b c"},
+	{"a circle", func(l plain) { l.modify(0, groupDN("a"), adding("member", groupDN("c"))) }, "a b c"},
+	{"renamed between", func(l plain) {
+		request := ldap.NewModifyDNRequest(groupDN("b"), "cn=bee", true, "")
+		l.wanted(0, l.ModifyDN(request), request)
+	}, "a bee c"},
+	{"removed above", func(l plain) { l.modify(0, groupDN("c"), deleting("member", groupDN("bee"))) }, "a bee"},
+	{"deleted between", func(l plain) { l.remove(0, groupDN("bee")) }, "a"},
+	{"made with members", func(l plain) { l.add(0, groupDN("b"), "member", groupDN("a")) }, "a b"},
+}
+
+func TestGroupsThatOthersNestAreSeenAtOnce(t *testing.T) {
+	n := newNestable(t, nil)
+	n.isAbove("at first", "a", "a")
+	for _, change := range otherChanges {
+		change.do(n.plain)
+		n.isAbove(change.name, "a", change.want)
+	}
+	before := n.searches.Load()
+	n.isAbove("unchanged", "a", "a b")
+	if got := n.searches.Load() - before; got != 1 {
+		t.Errorf("with nothing changed there are %d searches, want the one that tells so", got)
+	}
+	n.plain.add(0, userDN("u"), "sn", "x", "uid", "u")
+	if before = n.searches.Load(); n.above("a") != "a b" || n.searches.Load()-before != 2 {
+		t.Errorf("after any change there are %d searches", n.searches.Load()-before)
+	}
+}
+
+// TestWhereNoChangeIsShownNestingIsReliedOnForAWhile and not for longer.
+func TestWhereNoChangeIsShownNestingIsReliedOnForAWhile(t *testing.T) {
+	for name, config := range map[string]func(string) string{"no syncprov": withoutSyncprov, "no right to read it": withoutContextCSN, "a base below the suffix": nil} {
+		change := func(o *ldapdir.Options) {
+			if name == "a base below the suffix" {
+				o.BaseDN = "ou=groups," + ldapdirtest.Base
+				for i := range o.Mappings {
+					o.Mappings[i].Container = "ou=groups," + ldapdirtest.Base
+				}
+			}
+		}
+		t.Run(name, func(t *testing.T) {
+			n := newNestable(t, config, change)
+			n.isAbove("at first", "a", "a")
+			before := n.searches.Load()
+			if n.isAbove("again", "a", "a"); n.searches.Load()-before != 1 {
+				t.Errorf("it is read again by %d searches", n.searches.Load()-before)
+			}
+			if err := n.AddValue(t.Context(), ldapdirtest.Groups, "b", directory.FieldMembers, groupDN("a"), directory.Condition{}); err != nil {
+				t.Fatal(err)
+			}
+			n.isAbove("changed here", "a", "a b")
+			hasty := newNestable(t, config, change, func(o *ldapdir.Options) { o.Freshness = time.Nanosecond })
+			for _, change := range otherChanges {
+				change.do(hasty.plain)
+				hasty.isAbove(change.name, "a", change.want)
+			}
+		})
+	}
+}
+
+// TestWhoWaitsForTheNestingIsHeldUpByNobody: one who reads it from a server that is silent.
+func TestWhoWaitsForTheNestingIsHeldUpByNobody(t *testing.T) {
+	server := ldapdirtest.Start(t, slapd.Options{})
+	d := ldapdirtest.Open(t, ldapdirtest.Options(server))
+	if _, err := d.Nesting(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error, 8)
+	for i := range cap(failed) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(20+10*i)*time.Millisecond)
+		defer cancel()
+		go func() { _, err := d.Nesting(ctx); failed <- err }()
+	}
+	for range cap(failed) {
+		if err := <-failed; !directory.Is(err, directory.Timeout) {
+			t.Errorf("got %v, want %s", err, directory.Timeout.Name)
+		}
+	}
+	if err := server.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Nesting(t.Context()); err != nil {
+		t.Errorf("later: %v", err)
+	}
+}
+
+func TestAStandingIsReadByTheServiceWhoeverAsks(t *testing.T) {
+	server := ldapdirtest.Start(t, slapd.Options{})
+	l := on(t, server)
+	l.add(0, userDN("u"), "sn", "x", "uid", "u")
+	l.add(0, hostDN("h"), "cn", "h")
+	o := ldapdirtest.Options(server)
+	o.ActAsCaller = true
+	d := ldapdirtest.Open(t, o)
+	ctx := directory.WithCaller(t.Context(), directory.Caller{DN: userDN("u"), Roles: []directory.Role{directory.RoleSelf}})
+	s, err := d.Standing(ctx, "u", "h", "")
+	if err != nil || s.User.Name() != "u" || s.Host.Name() != "h" || s.Groups == nil {
+		t.Errorf("the standing is %+v, %v", s, err)
+	}
+	for _, absent := range [][2]string{{"U", "h"}, {" u", "h"}, {"u", "i"}, {"", "h"}, {"u", ""}, {"", ""}} {
+		s, err := d.Standing(ctx, absent[0], absent[1], "")
+		if err != nil || s.User.Kind != nil && absent[0] != "u" || s.Host.Kind != nil && absent[1] != "h" || s.Groups != nil {
+			t.Errorf("%q: the standing is %+v, %v", absent, s, err)
+		}
+	}
+}
+
+// TestANameOfManyIsNobodys also where there are more of them than a search shows.
+func TestANameOfManyIsNobodys(t *testing.T) {
+	server := ldapdirtest.Start(t, slapd.Options{Config: func(conf string) string {
+		return strings.Replace(conf, "unique_uri \"serialize ldap:///ou=people,"+ldapdirtest.Base+"?uid?sub\"", "", 1)
+	}})
+	l := on(t, server)
+	l.add(0, hostDN("h"), "cn", "h")
+	d := ldapdirtest.Open(t, ldapdirtest.Options(server))
+	standing := func(login string) (directory.Standing, error) { return d.Standing(t.Context(), login, "h", "") }
+	l.add(0, userDN("u0"), "sn", "x", "uid", "name")
+	for i := range 20 {
+		if s, err := standing("name"); err != nil && i == 0 || s.User.Kind == nil && i == 0 {
+			t.Fatalf("one of the name: %+v, %v", s, err)
+		} else if i > 0 && !directory.Is(err, directory.Ambiguous) {
+			t.Fatalf("%d of the name: got %v", i+1, err)
+		}
+		name := fmt.Sprint("u", i+1)
+		request := ldap.NewAddRequest(userDN(name), nil)
+		request.Attribute("objectClass", []string{"inetOrgPerson"})
+		request.Attribute("sn", []string{"x"})
+		request.Attribute("uid", []string{"name"})
+		if err := l.Add(request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := standing("nobody"); err != nil {
+		t.Errorf("of another name: %v", err)
+	}
+	var fault *directory.Error
+	if _, err := standing("NAME"); !errors.As(err, &fault) || fault.Code != directory.Ambiguous { // too many to see them all
+		t.Errorf("in large letters: %v", err)
+	}
+}
