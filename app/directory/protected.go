@@ -11,7 +11,7 @@ type Protection struct {
 	AdminGroup string
 	// Entries are DNs of more entries that can't be deleted or renamed.
 	Entries []string
-	// RoleGroups are DNs of the other groups that give roles. They can't be renamed.
+	// RoleGroups are DNs of the other groups that the configuration gives a meaning. They can't be renamed.
 	RoleGroups []string
 	// SameDN reports whether two DNs name the same entry.
 	SameDN func(a, b string) bool

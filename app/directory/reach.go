@@ -117,7 +117,7 @@ func (r *Reach) ask(ctx context.Context, asker Asker, login, host string) (Stand
 	case asker.HostID == "":
 		return s, nil
 	case subtle.ConstantTimeCompare([]byte(s.HostToken), []byte(asker.Digest)) == 0:
-		return Standing{}, &Error{Code: InvalidToken}
+		return Standing{}, &Error{Code: InvalidToken, Detail: "This is no token of a host, or not any more. POST /hosts/{name}/token makes one."}
 	case host != "" && (s.Host.Kind == nil || s.Host.ID() != asker.HostID):
 		return Standing{}, &Error{Code: Forbidden, Detail: "The token of a host is good for that host only."}
 	}

@@ -30,6 +30,17 @@ func withoutSyncprov(conf string) string {
 	return strings.Replace(conf, "\noverlay syncprov\nsyncprov-checkpoint 1000 10\nsyncprov-sessionlog 10000\n", "\n", 1)
 }
 
+// restarted starts a server again that has ended.
+func restarted(t *testing.T, server *slapd.Server) *slapd.Server {
+	t.Helper()
+	again, err := server.Restart(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = again.Kill() })
+	return again
+}
+
 func withoutContextCSN(conf string) string {
 	return strings.Replace(conf, "access to attrs=pwdHistory by * none", "access to attrs=contextCSN by * none\naccess to attrs=pwdHistory by * none", 1)
 }
@@ -99,6 +110,24 @@ func TestFactsOfStandings(t *testing.T) {
 		l.add(0, userDN("a"), "sn", "x", "uid", "a")
 		if got := l.contextCSN(ldapdirtest.Base); got != before {
 			t.Errorf("it is %q, was %q", got, before)
+		}
+	})
+	t.Run("of a server that was killed it is that of its last checkpoint, and says nothing of a deletion since", func(t *testing.T) {
+		server := ldapdirtest.Start(t, slapd.Options{})
+		l := on(t, server)
+		l.add(0, groupDN("g"), "member", placeholder)
+		l.add(0, groupDN("h"), "member", placeholder)
+		before := l.contextCSN(ldapdirtest.Base)
+		l.remove(0, groupDN("g"))
+		if err := server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		l = on(t, restarted(t, server))
+		if got := l.contextCSN(ldapdirtest.Base); got != before {
+			t.Errorf("it is %q, was %q", got, before)
+		}
+		if got := l.found("(cn=g)"); len(got) > 0 {
+			t.Errorf("what was deleted is there: %q", got)
 		}
 	})
 	t.Run("a DN in a filter finds its entry, however it is spelled, and no other", func(t *testing.T) {

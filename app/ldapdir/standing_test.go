@@ -23,6 +23,18 @@ type nestable struct {
 	*ldapdir.Directory
 	plain
 	searches atomic.Int64
+	watching atomic.Pointer[func(search int64)]
+}
+
+// after does something once, when so many searches more have ended.
+func (n *nestable) after(searches int64, do func()) {
+	last := n.searches.Load() + searches
+	watch := func(search int64) {
+		if search == last {
+			do()
+		}
+	}
+	n.watching.Store(&watch)
 }
 
 func newNestable(t *testing.T, config func(string) string, change ...func(*ldapdir.Options)) *nestable {
@@ -36,7 +48,10 @@ func newNestable(t *testing.T, config func(string) string, change ...func(*ldapd
 	o.Freshness = 24 * time.Hour
 	o.Observe = func(_ context.Context, operation, _ string, _ time.Time, _ time.Duration) {
 		if operation == "search" {
-			n.searches.Add(1)
+			search := n.searches.Add(1)
+			if watch := n.watching.Load(); watch != nil {
+				(*watch)(search)
+			}
 		}
 	}
 	for _, f := range change {
@@ -134,6 +149,40 @@ func TestWhereNoChangeIsShownNestingIsReliedOnForAWhile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWhatChangesWhileTheNestingIsReadIsSeenNext by whoever asks after it: what was read before is not taken for later.
+func TestWhatChangesWhileTheNestingIsReadIsSeenNext(t *testing.T) {
+	join := func(n *nestable, member, group string) {
+		t.Helper()
+		if err := n.AddValue(t.Context(), ldapdirtest.Groups, group, directory.FieldMembers, groupDN(member), directory.Condition{}); err != nil {
+			t.Error(err)
+		}
+	}
+	oneConnection := func(o *ldapdir.Options) { o.Connections = 1 }
+	t.Run("changed here", func(t *testing.T) {
+		n := newNestable(t, withoutContextCSN, oneConnection)
+		join(n, "c", "b")
+		n.after(2, func() { join(n, "a", "b") }) // the groups have been read
+		n.isAbove("while it is read", "a", "a")
+		n.isAbove("next", "a", "a b")
+	})
+	t.Run("changed by others", func(t *testing.T) {
+		n := newNestable(t, nil, oneConnection)
+		join(n, "c", "b")
+		next := make(chan string)
+		n.after(2, func() {
+			n.plain.modify(0, groupDN("b"), adding("member", groupDN("a")))
+			waits := make(chan struct{})
+			n.after(1, func() { close(waits) })
+			go func() { next <- n.above("a") }()
+			<-waits // for the first one to have read the groups, and knows of the change
+		})
+		n.isAbove("while it is read", "a", "a")
+		if got := <-next; got != "a b" {
+			t.Errorf("who asked after the change sees that a is in %q", got)
+		}
+	})
 }
 
 // TestWhoWaitsForTheNestingIsHeldUpByNobody: one who reads it from a server that is silent.

@@ -77,7 +77,7 @@ func run(ctx context.Context, c *config.Config, version string, out io.Writer) (
 		return fmt.Errorf("%w:\n%w", errConfiguration, err)
 	}
 	protection := directory.Protection{
-		AdminGroup: c.Auth.AdminGroup, Entries: c.Auth.Protected, RoleGroups: []string{c.Auth.OperatorGroup, c.Auth.ReaderGroup},
+		AdminGroup: c.Auth.AdminGroup, Entries: c.Auth.Protected, RoleGroups: append([]string{c.Auth.OperatorGroup, c.Auth.ReaderGroup}, c.SSH.EverywhereGroups...),
 		SameDN: ldapdir.SameDN, Groups: ldapDirectory.Groups,
 	}
 	protected := directory.NewProtected(authenticator.Watch(ldapDirectory), protection)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -214,4 +215,56 @@ func TestSshKnowsAHostByTheKeyThatRollcallShows(t *testing.T) {
 	h.knows()
 	h.letsIn("the key is in the file again", alice)
 	h.letsIn("the key is asked for again", alice, asking...)
+}
+
+func TestSshdSaysWhatTheGuideToTroubleSaysThatItSays(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/ssh.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "\n## Troubleshooting\n")
+	s := newSite(t)
+	alice := s.account(ofPeople)
+	s.join(everywhere, "users/"+alice.name)
+	h := s.host("web1.test")
+	h.letsIn("at first", alice)
+	stranger := alice
+	stranger.name += "-2"
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	password := func(hash string) { must(exec.Command("usermod", "--password", hash, alice.name).Run()) }
+	keyFrom := func(options string) {
+		s.do(http.MethodPatch, "/users/"+alice.name, map[string]any{"sshPublicKeys": []string{options + alice.public}}, http.StatusOK)
+	}
+	for _, c := range []struct {
+		who        account
+		wrong, not func()
+		words      []string
+	}{
+		{stranger, func() {}, func() {}, []string{"Invalid user"}},
+		{alice, func() { password("!") }, func() { password("*") }, []string{"not allowed because account is locked"}},
+		{alice, func() { must(os.Chmod(h.dir, 0o777)) }, func() { must(os.Chmod(h.dir, 0o755)) }, []string{"Unsafe AuthorizedKeysCommand", "bad ownership or modes"}},
+		{
+			alice, func() { must(os.Rename(h.file("rollcall"), h.file("other"))) }, func() { must(os.Rename(h.file("other"), h.file("rollcall"))) },
+			[]string{"Could not stat AuthorizedKeysCommand"},
+		},
+		{alice, func() { keyFrom(`from="192.0.2.1" `) }, func() { keyFrom("") }, []string{"Refused by key options"}},
+		{alice, func() { h.write("token", "other") }, h.newToken, []string{"failed, status 1", "The token is not valid, or not any more"}},
+		{alice, func() { must(os.Chmod(h.file("token"), 0o644)) }, func() { must(os.Chmod(h.file("token"), 0o600)) }, []string{"failed, status 1", "may read or write it"}},
+	} {
+		c.wrong()
+		in, said, logged := h.ssh(c.who)
+		for _, w := range c.words {
+			if in || !strings.Contains(logged, w) || !strings.Contains(table, w) {
+				h.fatalf("%q should be in the log, and in the guide\nssh:\n%s\nsshd:\n%s", w, said, logged)
+			}
+		}
+		c.not()
+		h.letsIn("it is put right", alice)
+	}
 }

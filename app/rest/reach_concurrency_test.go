@@ -12,7 +12,7 @@ import (
 
 // TestKeysAreRightWhileGroupsChangeAndTheServerDies: 32 hosts at a time ask while one group goes in and out of another,
 // and slapd is killed and comes back. Each answer is that of a moment between question and answer, or a clear refusal.
-func TestKeysAreRightWhileGroupsChangeAndTheServerDies(t *testing.T) { keysAreRightMeanwhile(t, 2, 10) }
+func TestKeysAreRightWhileGroupsChangeAndTheServerDies(t *testing.T) { keysAreRightMeanwhile(t, 2, 6) }
 
 func keysAreRightMeanwhile(t *testing.T, deaths, changes int) {
 	before := goleak.IgnoreCurrent()

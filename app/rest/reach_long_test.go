@@ -5,7 +5,9 @@ package rest_test
 import "testing"
 
 // TestWhoMayLogInWhereIsWhatAPlainEvaluationFindsForLong is [TestWhoMayLogInWhereIsWhatAPlainEvaluationFinds] with more checks.
-func TestWhoMayLogInWhereIsWhatAPlainEvaluationFindsForLong(t *testing.T) { whoMayLogInWhere(t, 100) }
+func TestWhoMayLogInWhereIsWhatAPlainEvaluationFindsForLong(t *testing.T) {
+	whoMayLogInWhere(t, "100", "30")
+}
 
 // TestKeysAreRightWhileGroupsChangeAndTheServerDiesForLong is [TestKeysAreRightWhileGroupsChangeAndTheServerDies] with more
 // of both.

@@ -33,6 +33,7 @@ func measured(t *testing.T) series {
 		{"GET", "/readyz", "", "", "", 200},
 		{"GET", "/users/alice", "admin", "admin", "", 200},
 		{"GET", "/users/alice", "alice", "wrong", "", 401},
+		{"GET", "/authkeys?username=bob&host=web1", "admin", "admin", "", 200},
 		{"PATCH", "/users/alice", "admin", "admin", `{"title":"Pilot"}`, 200},
 	} {
 		if status, body := ask(t, r.method, said["listens on"]+r.path, r.name, r.password, r.body); status != r.status {
