@@ -186,6 +186,9 @@ func (a *api) authenticated(next handler) handler {
 	}
 }
 
+// called gives a handler its deadline and its caller.
+func (a *api) called(next handler) handler { return a.bounded(a.authenticated(next)) }
+
 // identified returns a context with the caller of a request as it is now.
 func (a *api) identified(ctx context.Context, r *http.Request) (context.Context, error) {
 	credentials, ok := credentialsOf(r)

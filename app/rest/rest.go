@@ -100,11 +100,11 @@ func (a *api) resources() map[string]methods {
 
 		"/login":   {http.MethodPost: a.bounded(a.login)},
 		"/refresh": {http.MethodPost: a.bounded(a.refresh)},
-		"/logout":  {http.MethodDelete: a.bounded(a.authenticated(a.logout))},
-		"/me":      {http.MethodGet: a.bounded(a.authenticated(a.me))},
+		"/logout":  {http.MethodDelete: a.called(a.logout)},
+		"/me":      {http.MethodGet: a.called(a.me)},
 
 		"/authkeys": {http.MethodGet: a.bounded(a.authorizedKeys)},
-		"/access":   {http.MethodGet: a.bounded(a.authenticated(a.mayLogIn))},
+		"/access":   {http.MethodGet: a.called(a.mayLogIn)},
 
 		"/docs":                  {http.MethodGet: a.bounded(a.docs)},
 		"/docs/access":           {http.MethodGet: a.bounded(a.access)},
@@ -113,59 +113,41 @@ func (a *api) resources() map[string]methods {
 		"/.well-known/jwks.json": {http.MethodGet: a.bounded(a.keys)},
 	}
 	for _, kind := range a.Kinds {
-		e := entries{a, kind}
-		resources["/"+kind.Name] = methods{
-			http.MethodGet:  a.authenticated(e.list),
-			http.MethodPost: e.post,
-			http.MethodPut:  a.authenticated(e.putAll),
-		}
-		resources["/"+kind.Name+"/{name}"] = methods{
-			http.MethodGet:    a.bounded(a.authenticated(e.get)),
-			http.MethodPut:    a.writing(e.put),
-			http.MethodPatch:  a.writing(e.patch),
-			http.MethodDelete: a.writing(e.delete),
-		}
-		resources["/"+kind.Name+"/{name}/rename"] = methods{
-			http.MethodPost: a.writing(e.rename),
-		}
-		if _, ok := kind.Field(directory.FieldMemberOfs); ok {
-			resources["/"+kind.Name+"/{name}/groups"] = methods{
-				http.MethodGet: a.bounded(a.authenticated(e.groups)),
-			}
-		}
-		if kind.Name == directory.KindHosts {
-			resources["/hosts/known_hosts"] = methods{http.MethodGet: a.asked(e.knownHosts)}
-			resources["/hosts/{name}/users"] = methods{http.MethodGet: a.bounded(a.authenticated(e.reached))}
-			resources["/hosts/{name}/token"] = methods{
-				http.MethodPost:   a.bounded(a.authenticated(e.postToken)),
-				http.MethodDelete: a.bounded(a.authenticated(e.deleteToken)),
-			}
-		}
-		if _, ok := kind.Field(directory.FieldUserPassword); ok {
-			resources["/"+kind.Name+"/{name}/hosts"] = methods{http.MethodGet: a.bounded(a.authenticated(e.reached))}
-			resources["/"+kind.Name+"/{name}/password"] = methods{
-				http.MethodPut: a.writing(e.putPassword),
-			}
-		}
-		if _, ok := kind.Field(directory.FieldSSHPublicKeys); ok {
-			resources["/"+kind.Name+"/{name}/keys"] = methods{
-				http.MethodGet:  a.bounded(a.authenticated(e.listKeys)),
-				http.MethodPost: a.writing(e.addKey),
-			}
-			resources["/"+kind.Name+"/{name}/keys/{fingerprint}"] = methods{
-				http.MethodGet:    a.bounded(a.authenticated(e.getKey)),
-				http.MethodDelete: a.writing(e.removeKey),
-			}
-		}
-		if _, ok := kind.Field(directory.FieldMembers); ok {
-			resources["/"+kind.Name+"/{name}/members"] = methods{
-				http.MethodGet: a.authenticated(e.members),
-			}
-			resources["/"+kind.Name+"/{name}/members/{kind}/{member}"] = methods{
-				http.MethodPut:    a.writing(e.addMember),
-				http.MethodDelete: a.writing(e.removeMember),
-			}
-		}
+		maps.Copy(resources, entries{a, kind}.resources())
+	}
+	return resources
+}
+
+// resources are the paths of the kind and what may be done there.
+func (e entries) resources() map[string]methods {
+	all, one := "/"+e.kind.Name, "/"+e.kind.Name+"/{name}"
+	resources := map[string]methods{
+		all:             {http.MethodGet: e.authenticated(e.list), http.MethodPost: e.post, http.MethodPut: e.authenticated(e.putAll)},
+		one:             {http.MethodGet: e.called(e.get), http.MethodPut: e.writing(e.put), http.MethodPatch: e.writing(e.patch), http.MethodDelete: e.writing(e.delete)},
+		one + "/rename": {http.MethodPost: e.writing(e.rename)},
+	}
+	has := func(field string) bool { _, ok := e.kind.Field(field); return ok }
+	if has(directory.FieldMemberOfs) {
+		resources[one+"/groups"] = methods{http.MethodGet: e.called(e.groups)}
+	}
+	if has(directory.FieldMembers) {
+		resources[one+"/members"] = methods{http.MethodGet: e.authenticated(e.members)}
+		resources[one+"/members/{kind}/{member}"] = methods{http.MethodPut: e.writing(e.addMember), http.MethodDelete: e.writing(e.removeMember)}
+	}
+	if has(directory.FieldUserPassword) {
+		resources[one+"/password"] = methods{http.MethodPut: e.writing(e.putPassword)}
+	}
+	if has(directory.FieldSSHPublicKeys) {
+		resources[one+"/keys"] = methods{http.MethodGet: e.called(e.listKeys), http.MethodPost: e.writing(e.addKey)}
+		resources[one+"/keys/{fingerprint}"] = methods{http.MethodGet: e.called(e.getKey), http.MethodDelete: e.writing(e.removeKey)}
+	}
+	switch e.kind.Name {
+	case directory.KindUsers:
+		resources[one+"/hosts"] = methods{http.MethodGet: e.called(e.reached)}
+	case directory.KindHosts:
+		resources[one+"/users"] = methods{http.MethodGet: e.called(e.reached)}
+		resources[one+"/token"] = methods{http.MethodPost: e.called(e.postToken), http.MethodDelete: e.called(e.deleteToken)}
+		resources[all+"/known_hosts"] = methods{http.MethodGet: e.asked(e.knownHosts)}
 	}
 	return resources
 }
