@@ -185,31 +185,27 @@ func TestWhatChangesWhileTheNestingIsReadIsSeenNext(t *testing.T) {
 	})
 }
 
-// TestWhoWaitsForTheNestingIsHeldUpByNobody: one who reads it from a server that is silent.
+// TestWhoWaitsForTheNestingIsHeldUpByNobody who reads it, for longer than the time there is, nor after one who gave up.
 func TestWhoWaitsForTheNestingIsHeldUpByNobody(t *testing.T) {
-	server := ldapdirtest.Start(t, slapd.Options{})
-	d := ldapdirtest.Open(t, ldapdirtest.Options(server))
-	if _, err := d.Nesting(t.Context()); err != nil {
+	n := newNestable(t, nil, func(o *ldapdir.Options) { o.Connections = 1 })
+	if err := n.AddValue(t.Context(), ldapdirtest.Groups, "b", directory.FieldMembers, groupDN("a"), directory.Condition{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := server.Pause(); err != nil {
-		t.Fatal(err)
-	}
-	failed := make(chan error, 8)
-	for i := range cap(failed) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(20+10*i)*time.Millisecond)
+	first, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	n.after(2, func() { // the first has read the groups
+		second, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		go func() { _, err := d.Nesting(ctx); failed <- err }()
-	}
-	for range cap(failed) {
-		if err := <-failed; !directory.Is(err, directory.Timeout) {
-			t.Errorf("got %v, want %s", err, directory.Timeout.Name)
+		if _, err := n.Nesting(second); !directory.Is(err, directory.Timeout) {
+			t.Errorf("who waits gets %v, want %s", err, directory.Timeout.Name)
 		}
-	}
-	if err := server.Resume(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.Nesting(t.Context()); err != nil {
+		giveUp()
+	})
+	_, _ = n.Nesting(first)
+	n.modify(0, groupDN("c"), adding("member", groupDN("b")))
+	third, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := n.Nesting(third); err != nil {
 		t.Errorf("later: %v", err)
 	}
 }

@@ -191,7 +191,7 @@ func TestAUserWhomTheFilterLeavesOutIsNotFoundAsAHost(t *testing.T) {
 	l.person("web1", []string{web}, "employeeType", "left", "sshPublicKey", newKey(t))
 	l.entry("cn=out,ou=hosts", "objectClass", "device", "objectClass", "ldapPublicKey", "description", "out", "uid", "bob", "memberOf", web)
 	a := newStrangeAPI(t, l, func(s *settings) {
-		s.ldap.Mappings[0].Filter = "(&(sn=*)(!(employeeType=left)))"
+		s.ldap.Mappings[0].Filter = "(&(objectClass=*)(!(employeeType=left)))"
 		s.ldap.Mappings[2].Filter = "(&(objectClass=*)(!(description=out)))"
 	})
 	a.do("GET", "/users/web1", nil).refused(directory.NotFound)
