@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"net/url"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 )
@@ -35,20 +37,49 @@ const AuthKeysFile = "/etc/rollcall/authkeys.yaml"
 func LoadAuthKeys(file string) (*AuthKeys, error) {
 	l := newLoader(reflect.TypeFor[AuthKeys]())
 	l.embedded("authkeys.yaml", "default")
-	l.file(cmp.Or(file, AuthKeysFile))
+	name := cmp.Or(file, AuthKeysFile)
+	text, err := readOwn(name)
+	if err == nil {
+		layer{loader: l, name: name, lines: true}.read(text)
+	} else {
+		l.unread("")
+		l.faults = append(l.faults, fmt.Errorf("--config %s: %w", name, reason(err)))
+	}
 
 	c := &AuthKeys{}
 	l.fill(c)
 	for _, p := range c.problems() {
 		l.complain(p)
 	}
-	var err error
 	if c.Host == "" {
 		if c.Host, err = os.Hostname(); err != nil {
 			l.faults = append(l.faults, err)
 		}
 	}
 	return c, errors.Join(l.faults...)
+}
+
+// readOwn reads a file that is the caller's or root's, and that nobody else may write: it decides who is asked, and so
+// who logs in. It looks at the file that it reads, whatever the name may lead to the next moment.
+func readOwn(name string) ([]byte, error) {
+	file, err := os.Open(filepath.Clean(name))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	const remedy = "run chown root and chmod go-w on it, and see that what it says is yours"
+	owner, known := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !known || owner.Uid != 0 && int(owner.Uid) != os.Geteuid():
+		return nil, errors.New("it belongs to somebody else: " + remedy)
+	case info.Mode()&0o022 != 0:
+		return nil, fmt.Errorf("others than its owner may write it (%s): %s", info.Mode(), remedy)
+	}
+	return io.ReadAll(file)
 }
 
 // maxAuthKeysTime bounds the time for all URLs together. sshd asks once for each key that a client offers, and again for

@@ -141,6 +141,40 @@ func TestAllFaultsOfAHostsFileAreReportedAtOnce(t *testing.T) {
 	}
 }
 
+func TestAHostsFileThatOthersCouldHaveChangedIsNotRead(t *testing.T) {
+	const remedy = ": run chown root and chmod go-w on it, and see that what it says is yours"
+	file := write(t, "urls: [https://a.example.org]\nhots: a\nsyslog: /run/log\n")
+	refused := func(want string) {
+		t.Helper()
+		c, err := LoadAuthKeys(file)
+		wantFaults(t, err, "--config FILE: "+want+remedy)
+		if len(c.URLs) > 0 || c.Syslog != "/dev/log" {
+			t.Errorf("it is read all the same: URLs %q, Syslog %q", c.URLs, c.Syslog)
+		}
+	}
+	for mode, text := range map[os.FileMode]string{
+		0o620: "-rw--w----", 0o602: "-rw-----w-", 0o664: "-rw-rw-r--", 0o646: "-rw-r--rw-", 0o666: "-rw-rw-rw-", 0o777: "-rwxrwxrwx",
+	} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		refused("others than its owner may write it (" + text + ")")
+	}
+	for _, mode := range []os.FileMode{0o644, 0o640, 0o600, 0o400, 0o755} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := LoadAuthKeys(file)
+		wantFaults(t, err, "hots (FILE:2): unknown key; did you mean host?")
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(file, 12345, 0); err != nil {
+			t.Fatal(err)
+		}
+		refused("it belongs to somebody else")
+	}
+}
+
 func TestAHostsFileThatIsNotThereIsAFault(t *testing.T) {
 	c, err := LoadAuthKeys("/nowhere/authkeys.yaml")
 	wantFaults(t, err, "--config /nowhere/authkeys.yaml: no such file or directory")

@@ -65,6 +65,8 @@ func (c *Config) problems() []problem {
 		{"auth.refresh_token_lifetime", positive(c.Auth.RefreshTokenLifetime)},
 		{"auth.sessions", c.relative(c.Auth.Sessions)},
 
+		{"ssh.login_field", fieldName(c.SSH.LoginField)},
+
 		{"oidc.issuer", optional(c.OIDC.Issuer, issuerURL)},
 		{"oidc.audience", c.withIssuer("oidc.audience", c.OIDC.Audience)},
 		{"oidc.user_claim", c.withIssuer("oidc.user_claim", c.OIDC.UserClaim)},

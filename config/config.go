@@ -112,6 +112,7 @@ type Auth struct {
 
 // SSH says what is special about logins to hosts.
 type SSH struct {
+	LoginField       string   `mapstructure:"login_field"`
 	TrustedNetworks  []string `mapstructure:"trusted_networks"`                // addresses and CIDR ranges
 	EverywhereGroups []string `mapstructure:"everywhere_groups" separator:";"` // DNs
 	LocalLogins      []string `mapstructure:"local_logins"`

@@ -11,7 +11,7 @@ import (
 func TestAnyKeyCanComeFromAVariable(t *testing.T) {
 	byPath := map[string]string{
 		"server.listen": ":9", "server.base_path": "/api", "server.request_timeout": "9s",
-		"server.trusted_proxies": "::1", "ssh.trusted_networks": "::1", "server.cors_origins": "https://a.example", "ldap.url": "ldap://h:9", "ldap.base_dn": "dc=y",
+		"server.trusted_proxies": "::1", "ssh.trusted_networks": "::1", "ssh.login_field": "uid", "server.cors_origins": "https://a.example", "ldap.url": "ldap://h:9", "ldap.base_dn": "dc=y",
 		"embedded.enabled": "false", "ldap.start_tls": "false", "auth.login_field": "uid", "auth.own_fields": "mail", "oidc.issuer": "https://issuer.example", "log.level": "info", "log.format": "json",
 		"posix.min": "1000", "posix.max": "1001", "posix.primary_gid": "100", "posix.home_directory": "/{uid}", "posix.login_shell": "/bin/sh",
 		"telemetry.listen": ":10", "telemetry.otlp_endpoint": "http://h:4318", "telemetry.otlp_headers": "a=b",

@@ -81,6 +81,34 @@ func TestTheGuideToLoginsBySshDoesWhatItShows(t *testing.T) {
 	shell(t, work, g.blocks)
 }
 
+func TestARequestThatIsRefusedLeavesTheTokenAsItWas(t *testing.T) {
+	address, _ := sample(t)
+	asking := regexp.MustCompile(`(?m)^\(\n(?:  .*\n)*  curl .*/token .*\n(?:  .*\n)*\)\n`)
+	for name, kept := range map[string]string{"ssh.md": "a token", "migrating.md": ""} {
+		recipes := asking.FindAllString(page(t, name), -1)
+		if len(recipes) != strings.Count(page(t, name), "-X POST $api/hosts/web1/token") {
+			t.Errorf("%s gets a token in another way too than\n%s", name, recipes)
+		}
+		for _, recipe := range recipes {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "token"), []byte(kept), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			sh := exec.Command("sh", "-c", strings.NewReplacer("/etc/rollcall", ".", "admin:admin", "admin:wrong", "$api", address).Replace(recipe))
+			sh.Dir = dir
+			words, err := sh.CombinedOutput()
+			files, _ := filepath.Glob(filepath.Join(dir, "*"))
+			var held string
+			for _, f := range files {
+				held += page(t, f)
+			}
+			if err == nil || held != kept || !strings.Contains(string(words), "returned error: 4") {
+				t.Errorf("%s: with a wrong password\n%sends with %v and prints %q. The files hold %q, want %q", name, recipe, err, words, held, kept)
+			}
+		}
+	}
+}
+
 func TestSshTakesWhatTheGuideSaysOfKnownHosts(t *testing.T) {
 	g := readLoginGuide(t, usual)
 	g.write(t, "ssh_config", g.conf[1])

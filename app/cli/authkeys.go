@@ -3,13 +3,17 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/syslog"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +24,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"rollcall/app/client"
+	"rollcall/app/directory"
 )
 
 // AuthKeysSettings are what a host's configuration says of AuthKeys.
@@ -44,9 +49,13 @@ func AuthKeys(load func(file string) (AuthKeysSettings, error)) *cobra.Command {
 		Long: `Ask Rollcall which SSH keys a user may log in to this host with, and print them as lines of
 authorized_keys; with a FINGERPRINT, such as SHA256:4tCx…, only those that have it.
 
-The addresses in the configuration are asked in turn until one answers. When none does, the
-last answer is printed, if it is not too old. A refusal is an answer: it prints nothing, and
+The addresses in the configuration are asked in turn until one says which keys are allowed.
+When none answers, the last answer is printed, if it is not too old. When one refuses this
+host or its token, and none of the others knows better, nothing is printed; when all refuse,
 the last answer is forgotten.
+
+The configuration, and the files that it names, must belong to root or to whoever runs the
+command, and nobody else may write to them.
 
 In sshd_config (the program must belong to root, and nobody else may write to it):
 
@@ -57,7 +66,7 @@ Only keys are printed on standard output. What goes wrong is told on standard er
 the system log where standard error leads nowhere, as it does below sshd.
 
 Exit status: 0 when there is an answer, also if it is that no key is allowed; 1 when there is
-none, or the server refuses this host.`,
+none, or this host is refused.`,
 		Example: `  rollcall authkeys alice
   rollcall authkeys --config authkeys.yaml -- alice SHA256:4tCxzRhLGyXbZKXUcPYKjQZpT9a0nfJZZ6cXhKtDrtA`,
 		Args: cobra.RangeArgs(1, 2),
@@ -140,16 +149,33 @@ func authKeys(ctx context.Context, s AuthKeysSettings, args []string, now func()
 
 // client returns a client without a URL. It uses no proxy: the way to the server is the configuration's alone.
 func (s AuthKeysSettings) client() (*client.Client, error) {
-	through := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
 	token, err := readToken(s.TokenFile)
-	if err == nil && s.CAFile != "" {
-		through, err = client.TrustingCAs(s.CAFile)
-	}
 	if err != nil {
 		return nil, err
 	}
-	through.Transport.(*http.Transport).Proxy = nil
-	return &client.Client{Token: token, HTTP: through}, nil
+	through := http.DefaultTransport.(*http.Transport).Clone()
+	through.Proxy = nil
+	if s.CAFile != "" {
+		cas, err := readCAs(s.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		through.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cas}
+	}
+	return &client.Client{Token: token, HTTP: &http.Client{Transport: through}}, nil
+}
+
+// readCAs returns the system's CAs, and those in a PEM file that only its owner may write: they decide who can answer.
+func readCAs(name string) (*x509.CertPool, error) {
+	text, err := readOwn(name, toWrite, "run chown root and chmod go-w on it, and see that its certificates are yours")
+	if err != nil {
+		return nil, err
+	}
+	cas, err := x509.SystemCertPool()
+	if err == nil && !cas.AppendCertsFromPEM(text) {
+		err = fmt.Errorf("%s: holds no certificate", name)
+	}
+	return cas, err
 }
 
 // readToken reads a file that only its owner may read.
@@ -157,19 +183,7 @@ func readToken(name string) (string, error) {
 	if name == "" {
 		return "", nil
 	}
-	file, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return "", err
-	}
-	if err := private(info); err != nil {
-		return "", fmt.Errorf("%s: %w: run chown root and chmod 600 on it, and have a new token made if others have read this one", name, err)
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxToken+1))
+	text, err := readOwn(name, toAll, "run chown root and chmod 600 on it, and have a new token made if others have read this one")
 	if err != nil {
 		return "", err
 	}
@@ -182,6 +196,24 @@ func readToken(name string) (string, error) {
 
 // maxToken is the most bytes of a token.
 const maxToken = 4096
+
+// readOwn reads a file that is the caller's or root's, and with which others may not do what rights say. It looks at
+// the file that it reads, whatever the name may lead to the next moment.
+func readOwn(name string, rights fs.FileMode, remedy string) ([]byte, error) {
+	file, err := os.Open(filepath.Clean(name))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := closed(info, rights); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", name, err, remedy)
+	}
+	return io.ReadAll(file)
+}
 
 // withFingerprint returns those lines whose key has a fingerprint.
 func withFingerprint(keys, fingerprint string) string {
@@ -208,7 +240,7 @@ type lookup struct {
 func (l *lookup) keys(ctx context.Context, user string) (string, error) {
 	asked := l.now()
 	keys, err := l.ask(ctx, user)
-	if l.cache == nil {
+	if l.cache == nil || errors.Is(err, errInDoubt) {
 		return keys, err
 	}
 	if errors.Is(err, errNoAnswer) {
@@ -225,13 +257,25 @@ func (l *lookup) keys(ctx context.Context, user string) (string, error) {
 	return keys, err
 }
 
+// refusals are Rollcall's own words for a no to this host, or its question. Any other error, whatever its status, may be
+// of somebody in between, or is the service's own trouble.
+var refusals = []string{directory.InvalidToken.Name, directory.CredentialsRequired.Name, directory.Forbidden.Name, directory.Invalid.Name}
+
 // refused reports whether an error is a server's answer.
 func refused(err error) bool {
 	problem, ok := errors.AsType[*client.Problem](err)
-	return ok && problem.Status >= 400 && problem.Status < 500 && problem.Status != http.StatusTooManyRequests
+	return ok && slices.Contains(refusals, problem.Code)
 }
 
-// ask asks the servers in turn, those last that have not answered before, and tells of those that do not.
+// What asking all servers has come to where none has said which keys are allowed.
+var (
+	errNoAnswer = errors.New("no server has answered")
+	errRefused  = errors.New("every server has refused")
+	errInDoubt  = errors.New("some servers have refused, and the others have not answered: the last answer is not used")
+)
+
+// ask asks the servers in turn, those last that have not answered before, until one says which keys are allowed, and
+// tells of the others. A refusal is not the end: a server that reads a replica may not know a new token yet.
 func (l *lookup) ask(ctx context.Context, user string) (string, error) {
 	late := map[string]int{}
 	for _, address := range l.URLs {
@@ -239,25 +283,33 @@ func (l *lookup) ask(ctx context.Context, user string) (string, error) {
 			late[address] = 1
 		}
 	}
+	refusing := 0
 	for _, address := range slices.SortedStableFunc(slices.Values(l.URLs), func(a, b string) int { return late[a] - late[b] }) {
 		timeout := l.Timeout
 		if late[address] > 0 {
 			timeout /= 4
 		}
 		keys, err := l.askOne(ctx, address, timeout, user)
-		answered := err == nil || refused(err)
+		no := refused(err)
 		if l.cache != nil { // without the note the next login takes longer, and no more
-			_ = l.cache.note(address, answered)
+			_ = l.cache.note(address, err == nil || no)
 		}
-		if answered {
-			return keys, err
+		if err == nil {
+			return keys, nil
+		}
+		if no {
+			refusing++
 		}
 		l.tell(err.Error())
 	}
-	return "", errNoAnswer
+	switch refusing {
+	case 0:
+		return "", errNoAnswer
+	case len(l.URLs):
+		return "", errRefused
+	}
+	return "", errInDoubt
 }
-
-var errNoAnswer = errors.New("no server has answered")
 
 // askOne asks one server. Its error is one line, and names the server.
 func (l *lookup) askOne(ctx context.Context, address string, timeout time.Duration, user string) (string, error) {

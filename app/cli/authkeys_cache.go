@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -35,20 +36,28 @@ type keptAnswer struct {
 const (
 	suffixAnswer = ".keys"
 	suffixMark   = ".away"
-	suffixPart   = ".part" // as writeWhole makes them
 )
+
+// ours matches the names of a cache's files, those included that writeWhole left behind: with what they hold, and
+// whether they are whole. The folder may hold other files.
+var ours = regexp.MustCompile(`^[0-9a-f]{64}(\.keys|\.away)(\..*\.part)?$`)
 
 // markedFor is how long a server that has not answered is asked last.
 const markedFor = 30 * time.Second
 
-// openAuthKeysCache makes the folder where it is not there yet.
+// openAuthKeysCache makes the folder where it is not there yet. A link is refused: whoever may change it would choose the
+// folder of root's where files are written and removed.
 func openAuthKeysCache(dir string, keepFor time.Duration, host string, now func() time.Time) (*authKeysCache, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(dir)
-	if err == nil {
-		err = private(info)
+	info, err := os.Lstat(filepath.Clean(dir)) // a slash at the end would have it follow a link
+	switch {
+	case err != nil:
+	case info.Mode().Type() == fs.ModeSymlink:
+		err = errors.New("it is a symbolic link: cache_dir must name the folder itself")
+	default:
+		err = closed(info, toAll)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
@@ -56,16 +65,24 @@ func openAuthKeysCache(dir string, keepFor time.Duration, host string, now func(
 	return &authKeysCache{dir, keepFor, host, now}, nil
 }
 
-// private returns an error if anyone but the caller and root may read or write a file.
-func private(info fs.FileInfo) error {
+// The rights of others than a file's owner.
+const (
+	toWrite fs.FileMode = 0o022
+	toAll   fs.FileMode = 0o077
+)
+
+// closed returns an error unless a file is the caller's or root's, and others have none of some rights.
+func closed(info fs.FileInfo, rights fs.FileMode) error {
 	owner, known := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !known || owner.Uid != 0 && int(owner.Uid) != os.Geteuid():
 		return errors.New("it belongs to somebody else")
-	case info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("others than its owner may read or write it (%s)", info.Mode())
+	case info.Mode()&rights == 0:
+		return nil
+	case rights == toWrite:
+		return fmt.Errorf("others than its owner may write it (%s)", info.Mode())
 	}
-	return nil
+	return fmt.Errorf("others than its owner may read or write it (%s)", info.Mode())
 }
 
 // path returns the file for a name, whatever that holds.
@@ -101,7 +118,7 @@ func (c *authKeysCache) read(user string) (keptAnswer, error) {
 	if !info.Mode().IsRegular() {
 		return keptAnswer{}, fmt.Errorf("%s: is not a file", name)
 	}
-	if err := private(info); err != nil {
+	if err := closed(info, toAll); err != nil {
 		return keptAnswer{}, fmt.Errorf("%s: %w", name, err)
 	}
 	text, err := os.ReadFile(name)
@@ -173,9 +190,16 @@ func (c *authKeysCache) prune() error {
 	first := c.now().Nanosecond()
 	for i := range min(len(names), prunedAtOnce) {
 		name := names[(first+i)%len(names)]
-		useful, ours := map[string]time.Duration{suffixAnswer: c.keepFor, suffixMark: markedFor, suffixPart: time.Hour}[filepath.Ext(name)]
+		parts := ours.FindStringSubmatch(name)
+		if parts == nil {
+			continue
+		}
+		useful := map[string]time.Duration{suffixAnswer: c.keepFor, suffixMark: markedFor}[parts[1]]
+		if parts[2] != "" {
+			useful = time.Hour
+		}
 		info, err := os.Lstat(filepath.Join(c.dir, name))
-		if err == nil && ours && c.now().Sub(info.ModTime()) > useful {
+		if err == nil && c.now().Sub(info.ModTime()) > useful {
 			err = os.Remove(filepath.Join(c.dir, name))
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // another process was faster

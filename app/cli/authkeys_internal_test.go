@@ -9,12 +9,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -38,17 +40,29 @@ func newAsker(dir string, urls ...string) *asker {
 	}
 }
 
-// moody is a server in one of several states.
+// moody is a server in one of several states, or what is in its place.
 type moody struct {
-	status atomic.Int64
+	status atomic.Int64 // 401 and 403 as Rollcall says them, 404 as others do
 	keys   atomic.Value // of text
 	asked  atomic.Int64
 }
 
 func (m *moody) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.asked.Add(1)
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(int(m.status.Load()))
+	status := int(m.status.Load())
+	problem := map[int]string{401: "invalid-token", 403: "forbidden", 409: "ambiguous-name", 503: "directory-unavailable"}[status]
+	switch {
+	case problem != "":
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, `{"code":%q}`, problem)
+		return
+	case status == 404:
+		w.Header().Set("Content-Type", "text/html")
+	default:
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	w.WriteHeader(status)
 	keys, _ := m.keys.Load().(string)
 	if keys != "" {
 		keys += " of " + r.URL.Query().Get("username") + "\n"
@@ -57,9 +71,12 @@ func (m *moody) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestWhatIsPrintedIsTheLastAnswerWhileItMayBe(t *testing.T) {
-	server := &moody{}
-	listening := httptest.NewServer(server)
-	defer listening.Close()
+	servers, urls := []*moody{{}, {}}, []string{}
+	for _, server := range servers {
+		listening := httptest.NewServer(server)
+		defer listening.Close()
+		urls = append(urls, listening.URL)
+	}
 	type answer struct {
 		keys  string
 		asked time.Time
@@ -67,27 +84,32 @@ func TestWhatIsPrintedIsTheLastAnswerWhileItMayBe(t *testing.T) {
 	dir, hosts := t.TempDir(), 0
 	rapid.Check(t, func(r *rapid.T) {
 		hosts++
-		host := newAsker(filepath.Join(dir, fmt.Sprint(hosts)), listening.URL)
-		status, keys := 200, ""
+		host := newAsker(filepath.Join(dir, fmt.Sprint(hosts)), urls...)
+		statuses, keys := []int{200, 200}, ""
 		kept := map[string]answer{}
 		for range rapid.IntRange(1, 25).Draw(r, "steps") {
 			switch rapid.SampledFrom([]string{"server", "clock", "ask", "ask"}).Draw(r, "step") {
 			case "server":
-				status = rapid.SampledFrom([]int{200, 200, 401, 403, 503, 302}).Draw(r, "status")
+				status := rapid.SampledFrom([]int{200, 200, 401, 401, 403, 404, 409, 503, 302})
+				statuses = []int{status.Draw(r, "status"), status.Draw(r, "the other's")}
 				keys = rapid.SampledFrom([]string{"", "first", "second"}).Draw(r, "keys")
-				server.status.Store(int64(status))
-				server.keys.Store(keys)
 			case "clock":
 				host.clock = host.clock.Add(rapid.SampledFrom([]time.Duration{
 					0, 1, time.Second, 29 * time.Minute, 31 * time.Minute, time.Hour, time.Hour + 1, -1, -time.Minute, -2 * time.Hour,
 				}).Draw(r, "later"))
 			case "ask":
 				user := rapid.SampledFrom([]string{"alice", "bob"}).Draw(r, "user")
-				server.status.Store(int64(status))
-				server.keys.Store(keys)
+				refusals := 0
+				for i, server := range servers {
+					server.status.Store(int64(statuses[i]))
+					server.keys.Store(keys)
+					if statuses[i] == 401 || statuses[i] == 403 {
+						refusals++
+					}
+				}
 				want, fails := "", false
-				switch status {
-				case 200:
+				switch {
+				case slices.Contains(statuses, 200):
 					if keys != "" {
 						want = keys + " of " + user + "\n"
 					}
@@ -97,9 +119,11 @@ func TestWhatIsPrintedIsTheLastAnswerWhileItMayBe(t *testing.T) {
 							delete(kept, other)
 						}
 					}
-				case 401, 403:
+				case refusals == 2:
 					fails = true
 					delete(kept, user)
+				case refusals == 1: // neither used nor forgotten
+					fails = true
 				default:
 					a, is := kept[user]
 					age := host.clock.Sub(a.asked)
@@ -110,7 +134,7 @@ func TestWhatIsPrintedIsTheLastAnswerWhileItMayBe(t *testing.T) {
 				}
 				got, err := host.ask(t.Context(), user)
 				if got != want || (err != nil) != fails {
-					r.Fatalf("%d: prints %q, want %q; error %v, want one: %t; says %q", status, got, want, err, fails, host.told)
+					r.Fatalf("%d: prints %q, want %q; error %v, want one: %t; says %q", statuses, got, want, err, fails, host.told)
 				}
 			}
 		}
@@ -272,7 +296,12 @@ func TestOldAnswersAreRemovedInTheCourseOfTime(t *testing.T) {
 	if err := cache.note("http://a", false); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"alice.keys.123.part", "notes.txt"} {
+	digest := strings.Repeat("0a", 32)
+	theirs := []string{ // of others, who use the folder too
+		"notes.txt", "server.keys", "download.part", "alice.keys.123.part", "a.away", digest, digest + ".part", digest + ".keys.part.gz", digest + ".txt",
+		digest + ".keys2", "0" + digest + ".keys", digest[1:] + ".keys", strings.ToUpper(digest) + ".keys", digest + ".key", digest + ".keys.1", "x" + digest + ".away",
+	}
+	for _, name := range append(theirs, digest+".keys.123.part", digest+".away.4.part") {
 		name = filepath.Join(dir, name)
 		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chtimes(name, clock, clock)); err != nil {
 			t.Fatal(err)
@@ -280,7 +309,7 @@ func TestOldAnswersAreRemovedInTheCourseOfTime(t *testing.T) {
 	}
 	clock = clock.Add(time.Hour)
 	put("bob")
-	if got := files(); got != old+3 && got != old+4 { // the mark may have been among those that were looked at
+	if got, all := files(), old+4+len(theirs); got != all && got != all-1 { // the mark may have been among those that were looked at
 		t.Errorf("%d files: some were removed before their time", got)
 	}
 	for i := range 1000 {
@@ -291,7 +320,12 @@ func TestOldAnswersAreRemovedInTheCourseOfTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(entries) != 2 || entries[1].Name() != "notes.txt" && entries[0].Name() != "notes.txt" {
-		t.Errorf("what is left: %v; want bob's answer, and the file of somebody else", entries)
+	left := []string{}
+	for _, entry := range entries {
+		left = append(left, entry.Name())
+	}
+	want := slices.Sorted(slices.Values(append(theirs, filepath.Base(cache.path(suffixAnswer, "web1", "bob")))))
+	if diff := cmp.Diff(want, left); diff != "" {
+		t.Errorf("what is left, but for bob's answer and the files of others (-want +got):\n%s", diff)
 	}
 }

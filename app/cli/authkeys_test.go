@@ -302,45 +302,6 @@ func TestAServerThatHangsIsPassedOver(t *testing.T) {
 	})
 }
 
-func TestARedirectIsNotFollowed(t *testing.T) {
-	line, _ := anSSHKey(t, 1, "")
-	stranger := serving(t, func(w http.ResponseWriter, r *http.Request) {
-		t.Errorf("a stranger is asked, with %q", r.Header.Get("Authorization"))
-		w.Header().Set("Content-Type", "text/plain")
-		_, _ = io.WriteString(w, line)
-	})
-	for _, status := range []int{301, 302, 303, 307, 308} {
-		server := answering(t, status, holds("Location", stranger.URL+"/authkeys"), "")
-		aHost(t, server.URL).fails(fmt.Sprintf("(%d)", status), "no server has answered")
-	}
-}
-
-func TestARefusalIsAnAnswer(t *testing.T) {
-	line, _ := anSSHKey(t, 1, "")
-	for _, status := range []int{400, 401, 403, 404, 405, 410, 422} {
-		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			var state, others atomic.Int64
-			first := serving(t, func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Content-Type", "text/plain")
-				w.WriteHeader(int(state.Load()))
-				_, _ = io.WriteString(w, line)
-			})
-			second := serving(t, func(http.ResponseWriter, *http.Request) { others.Add(1) })
-			host := aHost(t, first.URL, second.URL)
-			state.Store(200)
-			host.prints(line)
-			state.Store(int64(status))
-			host.fails(first.URL+": ", fmt.Sprintf("(%d)", status))
-			if others.Load() > 0 {
-				t.Error("another server was asked")
-			}
-			host.settings.URLs = host.settings.URLs[:1]
-			state.Store(503)
-			host.fails("no server has answered, and no answer is kept")
-		})
-	}
-}
-
 func TestAnAnswerIsUsedWhenNobodyAnswers(t *testing.T) {
 	line, _ := anSSHKey(t, 1, "")
 	var keys atomic.Value
@@ -466,7 +427,23 @@ func TestAFolderThatOthersCanEnterKeepsNothing(t *testing.T) {
 	host.prints(line, "no answers are kept: ")
 }
 
-func TestAServersCAIsTrusted(t *testing.T) {
+func TestAFolderThatIsALinkKeepsNothing(t *testing.T) {
+	line, _ := anSSHKey(t, 1, "")
+	host := aHost(t, plain(t, line).URL)
+	folder := t.TempDir()
+	if err := errors.Join(os.Chmod(folder, 0o700), os.Symlink(folder, host.settings.CacheDir)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{host.settings.CacheDir, host.settings.CacheDir + "/", host.settings.CacheDir + "/."} {
+		host.settings.CacheDir = name
+		host.prints(line, "no answers are kept: "+name+": it is a symbolic link")
+	}
+	if entries, err := os.ReadDir(folder); len(entries) > 0 || err != nil {
+		t.Errorf("the folder that the link leads to holds %v: %v", entries, err)
+	}
+}
+
+func TestAServersCAIsTrustedUnlessOthersCouldHaveChangedIt(t *testing.T) {
 	line, _ := anSSHKey(t, 1, "")
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
@@ -476,6 +453,25 @@ func TestAServersCAIsTrusted(t *testing.T) {
 	host := aHost(t, server.URL)
 	host.settings.CAFile = write(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
 	host.prints(line)
+	for _, mode := range []os.FileMode{0o644, 0o444, 0o640, 0o755} {
+		if err := os.Chmod(host.settings.CAFile, mode); err != nil {
+			t.Fatal(err)
+		}
+		host.prints(line)
+	}
+	const remedy = "run chown root and chmod go-w on it"
+	for _, mode := range []os.FileMode{0o620, 0o602, 0o664, 0o646, 0o666} {
+		if err := os.Chmod(host.settings.CAFile, mode); err != nil {
+			t.Fatal(err)
+		}
+		host.fails(host.settings.CAFile, "others than its owner may write it", remedy)
+	}
+	if os.Geteuid() == 0 {
+		if err := errors.Join(os.Chmod(host.settings.CAFile, 0o644), os.Chown(host.settings.CAFile, 12345, 0)); err != nil {
+			t.Fatal(err)
+		}
+		host.fails(host.settings.CAFile, "belongs to somebody else", remedy)
+	}
 	host.settings.CAFile = write(t, "nonsense")
 	host.fails("holds no certificate")
 }

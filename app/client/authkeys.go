@@ -14,7 +14,7 @@ import (
 const maxAuthKeys = 1 << 20
 
 // AuthKeys returns the lines of authorized_keys (sshd(8)) by which a user may log in to a host now. An answer that may
-// not be all of it is an error.
+// not be all of it is an error. A [*Problem] has a Code only if it is of type application/problem+json (RFC 9457 §3).
 func (c *Client) AuthKeys(ctx context.Context, host, user string) (string, error) {
 	query := url.Values{"host": {host}, "username": {user}}
 	response, err := c.open(ctx, http.MethodGet, "/authkeys?"+query.Encode(), nil)
@@ -25,6 +25,9 @@ func (c *Client) AuthKeys(ctx context.Context, host, user string) (string, error
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAuthKeys+1))
 	switch {
 	case response.StatusCode != http.StatusOK:
+		if isOf("application/problem+json", response.Header) != nil {
+			body = nil // of somebody in between, whose codes are not the API's
+		}
 		return "", problemOf(response.StatusCode, response.Header, body)
 	case err != nil:
 		return "", err

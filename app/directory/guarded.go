@@ -387,19 +387,20 @@ type special struct{ protected, admin bool }
 
 // special finds out what an entry is.
 func (g *Guarded) special(ctx context.Context, entry Entry) (special, error) {
-	is := g.protection.is(entry.DN())
-	if is(g.protection.AdminGroup) || slices.ContainsFunc(g.protection.Entries, is) {
+	p := g.protection
+	if p.names(entry) {
 		return special{protected: true}, nil
 	}
-	governs, err := g.protection.governs(ctx, entry.DN())
-	return special{protected: governs && entry.Kind.Name == KindGroups, admin: governs}, err
+	groups, err := p.groups(ctx, entry.DN())
+	admin := p.anyOf(groups, p.AdminGroup)
+	return special{protected: entry.Kind.Name == KindGroups && (admin || p.anyOf(groups, p.Everywhere...)), admin: admin}, err
 }
 
 // refuse returns why an operator may not change these fields of such an entry, nil if it may.
 func (s special) refuse(login, fields []string) error {
 	switch {
 	case s.protected:
-		return &Error{Code: Forbidden, Detail: "Only admins may change the admin group, the groups in it, and the protected entries."}
+		return &Error{Code: Forbidden, Detail: "Only admins may change the protected entries, the admin group, the groups that let in everywhere, and the groups in these."}
 	case s.admin:
 		fields = slices.DeleteFunc(slices.Clone(fields), func(field string) bool { return !slices.Contains(login, field) })
 		return forbidden(fields, "of an admin can be changed by admins only")

@@ -42,7 +42,7 @@ func (p *Paths) GroupsOf(ctx context.Context, kind *Kind, name string, deep bool
 	}
 	above := nesting.Above(entry.Values(FieldMemberOfs)...)
 	if !deep {
-		above.groups = slices.DeleteFunc(above.groups, func(g *nested) bool { return above.before[g] != nil })
+		above.groups = slices.DeleteFunc(above.groups, func(g *nested) bool { return above.ways[g].from != nil })
 	}
 	names, err := p.names(ctx, above)
 	if err != nil {
@@ -84,7 +84,7 @@ func (p *Paths) names(ctx context.Context, reached Reached) (shownNames, error) 
 // path returns the names on the way to a group, nil where not all of them may be seen.
 func (names shownNames) path(reached Reached, group *nested) []string {
 	var path []string
-	for ; group != nil; group = reached.before[group] {
+	for ; group != nil; group = reached.ways[group].from {
 		name, ok := names[group]
 		if !ok {
 			return nil
@@ -123,7 +123,7 @@ func (p *Paths) MembersOf(ctx context.Context, name string, deep bool, kinds []*
 	}
 	below := nesting.Below(group.DN())
 	if !deep {
-		below.groups = slices.DeleteFunc(below.groups, func(g *nested) bool { return below.before[g] != nil })
+		below.groups = slices.DeleteFunc(below.groups, func(g *nested) bool { return below.ways[g].from != nil })
 	}
 	m := &Members{unguarded: p.unguarded, reached: below, kinds: kinds, places: make(map[*nested]int, len(below.groups))}
 	if m.names, err = p.names(ctx, below); err != nil {

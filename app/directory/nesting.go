@@ -82,26 +82,33 @@ func (n *Nesting) Below(dns ...string) Reached {
 type Reached struct {
 	nesting *Nesting
 	groups  []*nested
-	before  map[*nested]*nested // nil before those that it began with
+	ways    map[*nested]way
+}
+
+// way is how a group was reached: from which other, nil where it began there, and by how many steps.
+type way struct {
+	from  *nested
+	steps int
 }
 
 // reach walks in one direction, each group once, so that a circle has an end.
 func (n *Nesting) reach(dns []string, next func(*nested) []*nested) Reached {
-	r := Reached{nesting: n, before: make(map[*nested]*nested)}
-	visit := func(group, before *nested) {
-		if _, seen := r.before[group]; !seen {
-			r.before[group] = before
+	r := Reached{nesting: n, ways: make(map[*nested]way)}
+	visit := func(group *nested, by way) {
+		if _, seen := r.ways[group]; !seen {
+			r.ways[group] = by
 			r.groups = append(r.groups, group)
 		}
 	}
 	for _, dn := range dns {
 		if group := n.at(dn); group != nil {
-			visit(group, nil)
+			visit(group, way{})
 		}
 	}
 	for i := 0; i < len(r.groups); i++ {
-		for _, group := range next(r.groups[i]) {
-			visit(group, r.groups[i])
+		from := r.groups[i]
+		for _, group := range next(from) {
+			visit(group, way{from, r.ways[from].steps + 1})
 		}
 	}
 	return r
@@ -118,7 +125,7 @@ func (r Reached) DNs() []string {
 
 // Has reports whether a group is among them.
 func (r Reached) Has(dn string) bool {
-	_, ok := r.before[r.nesting.at(dn)]
+	_, ok := r.ways[r.nesting.at(dn)]
 	return ok
 }
 
@@ -129,31 +136,27 @@ func (r Reached) Path(dn string) []string {
 	if !r.Has(dn) {
 		return nil
 	}
-	for group := r.nesting.at(dn); group != nil; group = r.before[group] {
+	for group := r.nesting.at(dn); group != nil; group = r.ways[group].from {
 		path = append(path, group.name)
 	}
 	slices.Reverse(path)
 	return path
 }
 
-// nearest returns the DN of the group among both to which the two paths together are the shortest, "" for none.
+// meets reports whether a group is among both.
+func (r Reached) meets(others Reached) bool {
+	return slices.ContainsFunc(r.groups, func(group *nested) bool { _, ok := others.ways[group]; return ok })
+}
+
+// nearest returns the DN of the group among both that takes the fewest steps from both sides together, "" for none.
 func (r Reached) nearest(others Reached) string {
-	best, steps := "", 0
+	best, fewest := "", 0
 	for _, group := range r.groups {
-		if _, ok := others.before[group]; !ok {
-			continue
-		}
-		if n := r.depth(group) + others.depth(group); best == "" || n < steps {
-			best, steps = group.dn, n
+		if other, ok := others.ways[group]; ok {
+			if steps := r.ways[group].steps + other.steps; best == "" || steps < fewest {
+				best, fewest = group.dn, steps
+			}
 		}
 	}
 	return best
-}
-
-// depth returns how many steps it takes to a group.
-func (r Reached) depth(group *nested) (n int) {
-	for group = r.before[group]; group != nil; group = r.before[group] {
-		n++
-	}
-	return n
 }

@@ -13,6 +13,8 @@ type Posix struct {
 	// Next draws a number for an entry of a kind: one that no entry has, and that nobody is given again. Of a dry run it
 	// says which is the next. Errors: no-number-left, unsupported-by-directory.
 	Next func(ctx context.Context, kind *Kind) (int, error)
+	// Choose refuses, as invalid, a number that Next is yet to give: once its entry is gone, somebody else would get it.
+	Choose func(ctx context.Context, kind *Kind, number int) error
 	// PrimaryGroup is the number of an account's own group.
 	PrimaryGroup int
 	// HomeDirectory is a path in which {uid} stands for the login name, LoginShell a path.
@@ -96,6 +98,15 @@ func (n *Numbered) complete(ctx context.Context, current Entry, patch Patch, dra
 	}
 	if !account {
 		return patch, nil
+	}
+	if values := set[number]; len(values) == 1 && !SameValues(values, current.Values(number)) {
+		chosen, err := strconv.Atoi(values[0])
+		if err == nil {
+			err = n.posix.Choose(ctx, kind, chosen)
+		}
+		if err != nil {
+			return Patch{}, err
+		}
 	}
 	for _, f := range kind.Fields {
 		if !f.Given || len(after(f.Name)) > 0 {

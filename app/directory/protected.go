@@ -11,6 +11,8 @@ type Protection struct {
 	AdminGroup string
 	// Entries are DNs of more entries that can't be deleted or renamed.
 	Entries []string
+	// Everywhere are DNs of groups that only admins may change, as those in them.
+	Everywhere []string
 	// RoleGroups are DNs of the other groups that the configuration gives a meaning. They can't be renamed.
 	RoleGroups []string
 	// SameDN reports whether two DNs name the same entry.
@@ -24,13 +26,29 @@ func (p Protection) is(dn string) func(string) bool {
 	return func(other string) bool { return dn != "" && other != "" && p.SameDN(dn, other) }
 }
 
+// names reports whether an entry is one of those that are protected.
+func (p Protection) names(entry Entry) bool {
+	is := p.is(entry.DN())
+	return is(p.AdminGroup) || slices.ContainsFunc(p.Entries, is) || slices.ContainsFunc(p.Everywhere, is)
+}
+
 // governs reports whether an entry is in the admin group, directly or through other groups.
 func (p Protection) governs(ctx context.Context, dn string) (bool, error) {
-	if p.AdminGroup == "" {
-		return false, nil
+	groups, err := p.groups(ctx, dn)
+	return p.anyOf(groups, p.AdminGroup), err
+}
+
+// groups returns the groups that an entry is in, where any matter.
+func (p Protection) groups(ctx context.Context, dn string) ([]string, error) {
+	if p.AdminGroup == "" && len(p.Everywhere) == 0 {
+		return nil, nil
 	}
-	groups, err := p.Groups(AsService(ctx), dn)
-	return slices.ContainsFunc(groups, p.is(p.AdminGroup)), err
+	return p.Groups(AsService(ctx), dn)
+}
+
+// anyOf reports whether one of the DNs names one of those entries.
+func (p Protection) anyOf(dns []string, entries ...string) bool {
+	return slices.ContainsFunc(entries, func(entry string) bool { return slices.ContainsFunc(dns, p.is(entry)) })
 }
 
 // Protected is a Directory that keeps its protected entries, and an unlocked member in the admin group.
@@ -127,7 +145,7 @@ func (p *Protected) Rename(ctx context.Context, kind *Kind, name, newName string
 	if err != nil {
 		return Entry{}, err
 	}
-	if p.isProtected(entry) || slices.ContainsFunc(p.protection.RoleGroups, p.protection.is(entry.DN())) {
+	if p.protection.names(entry) || slices.ContainsFunc(p.protection.RoleGroups, p.protection.is(entry.DN())) {
 		return Entry{}, &Error{Code: ProtectedEntry}
 	}
 	return p.Directory.Rename(ctx, kind, name, newName, condition)
@@ -143,7 +161,7 @@ func (p *Protected) Delete(ctx context.Context, kind *Kind, name string, conditi
 	if err != nil {
 		return err
 	}
-	if p.isProtected(entry) {
+	if p.protection.names(entry) {
 		return &Error{Code: ProtectedEntry}
 	}
 	groups, err := p.governors(AsService(ctx), entry)
@@ -178,12 +196,6 @@ func (p *Protected) Delete(ctx context.Context, kind *Kind, name string, conditi
 		}
 	}
 	return err
-}
-
-// isProtected reports whether an entry is the admin group, or one of those that are named.
-func (p *Protected) isProtected(entry Entry) bool {
-	is := p.protection.is(entry.DN())
-	return is(p.protection.AdminGroup) || slices.ContainsFunc(p.protection.Entries, is)
 }
 
 // governing reports whether a group is the admin group, or in it.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -40,11 +39,10 @@ type Asker struct {
 	Trusted        bool
 }
 
-// Lengths of what a host asks about, in bytes: of useradd(8) the login, of RFC 1035 §2.3.4 the host, of SHA256:… the key.
+// Lengths of what a host asks about, in bytes: of useradd(8) the login, of RFC 1035 §2.3.4 the host.
 const (
-	maxLogin       = 256
-	maxHost        = 253
-	maxFingerprint = 64
+	maxLogin = 256
+	maxHost  = 253
 )
 
 // Names of what a host asks about.
@@ -55,24 +53,24 @@ const (
 )
 
 // AuthorizedKeys returns the lines of authorized_keys by which the user with a login name may log in to a host now, with
-// a fingerprint that key's only; none where there is no such user or host. It takes two searches at most.
-// Errors: credentials-required, invalid-token, forbidden, invalid.
+// a fingerprint that key's only; none where there is no such user or host. It takes two searches at most, unless
+// one entry has the names of both.
+// Errors: credentials-required, invalid-token, forbidden, invalid, ambiguous-name.
 func (r *Reach) AuthorizedKeys(ctx context.Context, asker Asker, login, host, fingerprint string) ([]string, error) {
 	var violations []Violation
 	for _, asked := range []struct {
 		name, value string
 		most        int
-		required    bool
-	}{{askedLogin, login, maxLogin, true}, {askedHost, host, maxHost, true}, {askedFingerprint, fingerprint, maxFingerprint, false}} {
+	}{{askedLogin, login, maxLogin}, {askedHost, host, maxHost}} {
 		switch {
-		case asked.value == "" && asked.required:
+		case asked.value == "":
 			violations = append(violations, Violation{asked.name, "is required"})
 		case len(asked.value) > asked.most:
 			violations = append(violations, Violation{asked.name, "is too long"})
 		}
 	}
-	if fingerprint != "" && !strings.HasPrefix(fingerprint, "SHA256:") {
-		violations = append(violations, Violation{askedFingerprint, "must begin with SHA256:, as FingerprintHash sha256 of sshd has it"})
+	if fingerprint != "" && !isFingerprint(fingerprint) {
+		violations = append(violations, Violation{askedFingerprint, "must be as ssh-keygen -l shows it, SHA256:…"})
 	}
 	if err := invalid(violations); err != nil {
 		return nil, err
@@ -81,12 +79,17 @@ func (r *Reach) AuthorizedKeys(ctx context.Context, asker Asker, login, host, fi
 	if err != nil || s.User.Kind == nil || s.Host.Kind == nil || s.User.Lock != nil || slices.Contains(r.rules.LocalLogins, login) {
 		return nil, err
 	}
-	if _, ok := r.shared(s.User, s.Host, s.Groups); !ok {
+	groups, err := s.Groups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	above := groups.Above(s.User.Values(FieldMemberOfs)...)
+	if !above.meets(groups.Above(s.Host.Values(FieldMemberOfs)...)) && !r.everywhere(above) {
 		return nil, nil
 	}
 	var lines []string
 	for _, key := range s.User.SSHKeys() {
-		if key.unusable(time.Now()) == "" && (fingerprint == "" || key.Fingerprint == fingerprint) {
+		if key.Unusable(time.Now()) == "" && (fingerprint == "" || key.Fingerprint == fingerprint) {
 			lines = append(lines, key.Line())
 		}
 	}
@@ -114,11 +117,11 @@ func (r *Reach) ask(ctx context.Context, asker Asker, login, host string) (Stand
 	switch {
 	case err != nil:
 		return Standing{}, err
-	case asker.HostID == "":
-		return s, nil
-	case subtle.ConstantTimeCompare([]byte(s.HostToken), []byte(asker.Digest)) == 0:
+	case asker.HostID != "" && subtle.ConstantTimeCompare([]byte(s.HostToken), []byte(asker.Digest)) == 0:
 		return Standing{}, &Error{Code: InvalidToken, Detail: "This is no token of a host, or not any more. POST /hosts/{name}/token makes one."}
-	case host != "" && (s.Host.Kind == nil || s.Host.ID() != asker.HostID):
+	case s.Ambiguous:
+		return Standing{}, &Error{Code: Ambiguous}
+	case asker.HostID != "" && host != "" && (s.Host.Kind == nil || s.Host.ID() != asker.HostID):
 		return Standing{}, &Error{Code: Forbidden, Detail: "The token of a host is good for that host only."}
 	}
 	return s, nil
@@ -147,10 +150,9 @@ type Shared struct {
 	UserPath, HostPath []string
 }
 
-// shared returns a group by which a user may log in to a host, a near one.
-func (r *Reach) shared(user, host Entry, groups *Nesting) (Shared, bool) {
-	ofUser := groups.Above(user.Values(FieldMemberOfs)...)
-	ofHost := groups.Above(host.Values(FieldMemberOfs)...)
+// shared returns a group by which a user may log in to a host, a near one, by the groups that the two are in.
+func (r *Reach) shared(ofUser, ofHost Reached) (Shared, bool) {
+	groups := ofUser.nesting
 	if dn := ofUser.nearest(ofHost); dn != "" {
 		return Shared{Group: groups.Name(dn), UserPath: ofUser.Path(dn), HostPath: ofHost.Path(dn)}, true
 	}
@@ -162,63 +164,7 @@ func (r *Reach) shared(user, host Entry, groups *Nesting) (Shared, bool) {
 	return Shared{}, false
 }
 
-// UsersOf returns the verdict on each user who shares a group with a host. Errors: not-found, forbidden.
-func (r *Reach) UsersOf(ctx context.Context, host string) ([]Verdict, error) {
-	return r.others(ctx, r.hosts, host, r.users, func(groups *Nesting, host Entry) ([]string, bool) {
-		return groups.Below(slices.Concat(groups.Above(host.Values(FieldMemberOfs)...).DNs(), r.rules.Everywhere)...).DNs(), false
-	}, func(host, user Entry) (Entry, Entry) { return user, host })
-}
-
-// HostsOf returns the verdict on each host that shares a group with a user. Errors: not-found, forbidden.
-func (r *Reach) HostsOf(ctx context.Context, user string) ([]Verdict, error) {
-	return r.others(ctx, r.users, user, r.hosts, func(groups *Nesting, user Entry) ([]string, bool) {
-		above := groups.Above(user.Values(FieldMemberOfs)...)
-		return groups.Below(above.DNs()...).DNs(), slices.ContainsFunc(r.rules.Everywhere, above.Has)
-	}, func(user, host Entry) (Entry, Entry) { return user, host })
-}
-
-// mostGroups is how many groups one search asks for the members of. Where there are more, everybody is looked at.
-const mostGroups = 200
-
-// atOnce is how many entries are read at a time where all are wanted.
-const atOnce = 1000
-
-// others returns the verdicts on an entry and those of another kind: in the groups that among returns, or all.
-func (r *Reach) others(ctx context.Context, kind *Kind, name string, other *Kind,
-	among func(*Nesting, Entry) (groups []string, all bool), pair func(Entry, Entry) (user, host Entry),
-) ([]Verdict, error) {
-	if err := r.mayReadAll(ctx); err != nil {
-		return nil, err
-	}
-	one, err := r.directory.Get(ctx, kind, name)
-	if err != nil {
-		return nil, err
-	}
-	groups, err := r.standings.Nesting(ctx)
-	if err != nil {
-		return nil, err
-	}
-	members, all := among(groups, one)
-	query := Query{Limit: atOnce}
-	switch {
-	case all:
-	case len(members) == 0:
-		return nil, nil
-	case len(members) > mostGroups:
-		query.Filter = Filter{Operator: Present, Field: FieldMemberOfs}
-	default:
-		query.Filter = anyOf(FieldMemberOfs, members)
-	}
-	var verdicts []Verdict
-	now := time.Now()
-	for found, err := range Each(ctx, r.directory, other, query) {
-		if err != nil {
-			return nil, err
-		}
-		user, host := pair(one, found)
-		if v := r.judge(user, host, groups, now); v.Shared != nil {
-			verdicts = append(verdicts, v)
-		}
-	}
-	return verdicts, nil
+// everywhere reports whether one of a user's groups lets in on all hosts.
+func (r *Reach) everywhere(ofUser Reached) bool {
+	return slices.ContainsFunc(r.rules.Everywhere, ofUser.Has)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -163,6 +164,16 @@ func closingQuote(s string) int {
 
 func isAlphanumeric(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// FingerprintSHA256 begins the fingerprints of keys.
+const FingerprintSHA256 = "SHA256:"
+
+// isFingerprint reports whether a text is FingerprintSHA256 and a hash in base64 without padding.
+func isFingerprint(text string) bool {
+	hash, ok := strings.CutPrefix(text, FingerprintSHA256)
+	decoded, err := base64.RawStdEncoding.DecodeString(hash)
+	return ok && err == nil && len(decoded) == sha256.Size
 }
 
 // Line returns the key as sshd takes it: exactly one line, without its end.

@@ -11,9 +11,9 @@ import (
 
 // Verdict is whether a user may log in to a host, and why.
 type Verdict struct {
-	// User and Host are the names of the two.
-	User, Host string
-	Allowed    bool
+	// User and Host are the names of the two, Login is that of the user's account on hosts.
+	User, Host, Login string
+	Allowed           bool
 	// Steps are what a login takes, each as it was found.
 	Steps []Step
 	// Shared is the group that allows it, nil for none.
@@ -35,8 +35,8 @@ type Step struct {
 type KeyVerdict struct {
 	SSHKey
 
-	// Wrong follows the fingerprint in a sentence, "" where the key may be used.
-	Wrong string
+	// Reason is why not, in words that follow the fingerprint; "" where the key may be used.
+	Reason string
 }
 
 // The names of steps.
@@ -48,54 +48,87 @@ const (
 	stepKey     = "key"
 )
 
-// Verdict returns whether a user may log in to a host. Errors: forbidden; that there is no such user or host is a verdict.
+// Verdict returns whether a user may log in to a host. That there is no such user or host is a verdict too.
+// Errors: forbidden, unsupported-by-directory.
 func (r *Reach) Verdict(ctx context.Context, user, host string) (Verdict, error) {
 	if err := r.mayReadAll(ctx); err != nil {
 		return Verdict{}, err
 	}
 	v := Verdict{User: user, Host: host}
-	var found [2]Entry
-	for i, one := range []struct {
-		kind       *Kind
-		step, name string
-	}{{r.users, stepUser, user}, {r.hosts, stepHost, host}} {
-		var err error
-		found[i], err = r.directory.Get(ctx, one.kind, one.name)
-		switch {
-		case Is(err, NotFound):
-			v.step(one.step, false, fmt.Sprintf("There is no %s %s.", one.kind.Singular, quote(one.name)))
-			return v, nil
-		case err != nil:
-			return Verdict{}, err
-		}
-	}
-	groups, err := r.standings.Nesting(ctx)
+	one, err := r.find(ctx, r.users, user)
 	if err != nil {
 		return Verdict{}, err
 	}
-	return r.judge(found[0], found[1], groups, time.Now()), nil
+	other, err := r.find(ctx, r.hosts, host)
+	if err != nil {
+		return Verdict{}, err
+	}
+	if one.Kind == nil || other.Kind == nil {
+		v.present(stepUser, r.users, user, one.Kind != nil)
+		v.present(stepHost, r.hosts, host, other.Kind != nil)
+		return v, nil
+	}
+	login := one.First(r.rules.LoginField)
+	s, err := r.standings.Standing(ctx, login, other.Name(), "") // as sshd asks
+	if err != nil {
+		return Verdict{}, err
+	}
+	groups, err := s.Groups(ctx)
+	if err != nil {
+		return Verdict{}, err
+	}
+	v = r.judge(one, other, groups.Above(one.Values(FieldMemberOfs)...), groups.Above(other.Values(FieldMemberOfs)...), time.Now())
+	if login != "" && (s.Ambiguous || s.User.ID() != one.ID()) {
+		v.Allowed, v.Steps[0] = false, Step{stepUser, false, fmt.Sprintf("The login %s of %s is another user's too, or changed just now.", quote(login), v.User)}
+	}
+	return v, nil
+}
+
+// find returns the entry with a name, the zero Entry where there is none.
+func (r *Reach) find(ctx context.Context, kind *Kind, name string) (Entry, error) {
+	entry, err := r.directory.Get(ctx, kind, name)
+	if Is(err, NotFound) {
+		return Entry{}, nil
+	}
+	return entry, err
 }
 
 func (v *Verdict) step(name string, holds bool, message string) {
 	v.Steps = append(v.Steps, Step{name, holds, message})
+	v.Allowed = holds && (v.Allowed || len(v.Steps) == 1)
 }
 
-// judge returns the verdict on a user and a host. It looks at everything, so that all that has to be mended is seen.
-func (r *Reach) judge(user, host Entry, groups *Nesting, now time.Time) Verdict {
-	v := Verdict{User: user.Name(), Host: host.Name()}
-	local := slices.Contains(r.rules.LocalLogins, user.First(r.rules.LoginField))
+// present adds the step that there is an entry.
+func (v *Verdict) present(step string, kind *Kind, name string, there bool) {
+	if there {
+		v.step(step, true, name+" is there.")
+	} else {
+		v.step(step, false, fmt.Sprintf("There is no %s %s.", kind.Singular, quote(name)))
+	}
+}
+
+// judge returns the verdict on a user and a host by the groups that they are in. It looks at everything, so that all
+// that has to be mended is seen.
+func (r *Reach) judge(user, host Entry, ofUser, ofHost Reached, now time.Time) Verdict {
+	v := Verdict{User: user.Name(), Host: host.Name(), Login: user.First(r.rules.LoginField)}
 	switch {
-	case local:
-		v.step(stepAccount, false, user.First(r.rules.LoginField)+" is an account of the hosts' own (ssh.local_logins).")
-	case user.Lock != nil:
-		v.step(stepAccount, false, v.User+" "+user.Lock.String()+".")
+	case v.Login == "":
+		v.step(stepUser, false, fmt.Sprintf("%s has no %s, by which users log in to hosts.", v.User, r.rules.LoginField))
+	case slices.Contains(r.rules.LocalLogins, v.Login):
+		v.step(stepUser, false, v.Login+" is an account of the hosts' own (ssh.local_logins).")
 	default:
+		v.step(stepUser, true, v.User+" logs in as "+v.Login+".")
+	}
+	v.present(stepHost, r.hosts, v.Host, true)
+	if user.Lock != nil {
+		v.step(stepAccount, false, v.User+" "+user.Lock.String()+".")
+	} else {
 		v.step(stepAccount, true, v.User+" is not locked.")
 	}
-	shared, ok := r.shared(user, host, groups)
+	shared, ok := r.shared(ofUser, ofHost)
 	switch {
 	case !ok:
-		v.step(stepGroup, false, v.User+" and "+v.Host+" share no group. "+memberships(user, groups)+" "+memberships(host, groups))
+		v.step(stepGroup, false, v.User+" and "+v.Host+" share no group. "+memberships(v.User, ofUser)+" "+memberships(v.Host, ofHost))
 	case shared.Everywhere:
 		v.step(stepGroup, true, in(v.User, shared.UserPath)+", whose members may log in on every host.")
 	default:
@@ -104,26 +137,30 @@ func (r *Reach) judge(user, host Entry, groups *Nesting, now time.Time) Verdict 
 	if ok {
 		v.Shared = &shared
 	}
+	v.keys(user, now)
+	return v
+}
+
+// keys adds the step that there is a key.
+func (v *Verdict) keys(user Entry, now time.Time) {
 	good := 0
-	var wrong []string
+	var reasons []string
 	for _, key := range user.SSHKeys() {
-		why := key.unusable(now)
-		if v.Keys = append(v.Keys, KeyVerdict{key, why}); why == "" {
+		reason := key.Unusable(now)
+		if v.Keys = append(v.Keys, KeyVerdict{key, reason}); reason == "" {
 			good++
 		} else {
-			wrong = append(wrong, key.Fingerprint+" "+why)
+			reasons = append(reasons, key.Fingerprint+" "+reason)
 		}
 	}
 	switch {
 	case len(v.Keys) == 0:
 		v.step(stepKey, false, v.User+" has no SSH key.")
 	case good == 0:
-		v.step(stepKey, false, v.User+" has no SSH key that may be used: "+strings.Join(wrong, "; ")+".")
+		v.step(stepKey, false, v.User+" has no SSH key that may be used: "+strings.Join(reasons, "; ")+".")
 	default:
 		v.step(stepKey, true, fmt.Sprintf("%s has %d of %d SSH keys that may be used.", v.User, good, len(v.Keys)))
 	}
-	v.Allowed = !local && user.Lock == nil && ok && good > 0
-	return v
 }
 
 // in says in words by which groups an entry is in the last of them.
@@ -135,23 +172,22 @@ func in(name string, path []string) string {
 const maxNamed = 20
 
 // memberships says in a sentence which groups an entry is in.
-func memberships(e Entry, groups *Nesting) string {
-	above := groups.Above(e.Values(FieldMemberOfs)...)
+func memberships(name string, above Reached) string {
 	var names []string
-	for _, dn := range above.DNs() {
-		names = append(names, groups.Name(dn))
+	for _, group := range above.groups[:min(len(above.groups), maxNamed)] {
+		names = append(names, group.name)
 	}
-	switch n := len(names); {
-	case n == 0:
-		return e.Name() + " is in none."
-	case n > maxNamed:
-		return fmt.Sprintf("%s is in %s and %d more.", e.Name(), strings.Join(names[:maxNamed], ", "), n-maxNamed)
+	switch more := len(above.groups) - len(names); {
+	case len(names) == 0:
+		return name + " is in none."
+	case more > 0:
+		return fmt.Sprintf("%s is in %s and %d more.", name, strings.Join(names, ", "), more)
 	}
-	return e.Name() + " is in " + strings.Join(names, ", ") + "."
+	return name + " is in " + strings.Join(names, ", ") + "."
 }
 
-// unusable returns why nobody may log in by a key, in words that follow its fingerprint, "" where they may.
-func (k SSHKey) unusable(now time.Time) string {
+// Unusable returns why nobody may log in by a key, in words that follow its fingerprint, "" where they may.
+func (k SSHKey) Unusable(now time.Time) string {
 	switch {
 	case k.HasExpired(now) && k.Expires.IsZero():
 		return "has an expiry-time that is no time"

@@ -3,6 +3,7 @@
 package ldapdir
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -60,6 +61,8 @@ type Options struct {
 	Decoy string
 	// LoginField names the user's field that a login name is a value of.
 	LoginField string
+	// HostLoginField names the user's field that is the account's name on hosts; LoginField where it is empty.
+	HostLoginField string
 	// Tokens is the DN of the entry below which it is kept which token a host may show; "" for none.
 	Tokens string
 	// Freshness is for how long it is relied on which groups are in which, where nothing shows a change.
@@ -102,6 +105,7 @@ func New(o Options) (*Directory, error) {
 	if o.Timeout <= 0 || o.Connections <= 0 || o.ExclusiveConnections <= 0 || o.MaxConnectionAge <= 0 || o.PageSize == 0 || o.MaxMessageBytes <= 0 || o.SortedSearches <= 0 || o.HoldSearches < 0 {
 		return nil, errors.New("ldapdir: timeouts, ages, sizes and numbers of connections must be positive")
 	}
+	o.HostLoginField = cmp.Or(o.HostLoginField, o.LoginField)
 	var problems []error
 	base, err := ldap.ParseDN(o.BaseDN)
 	if err != nil {
@@ -122,12 +126,15 @@ func New(o Options) (*Directory, error) {
 		if _, ok := m.Kind.Field(o.LoginField); !ok && m.Kind.Name == directory.KindUsers {
 			problems = append(problems, fmt.Errorf("users: the login field %q is no field", o.LoginField))
 		}
+		if _, ok := m.Kind.Field(o.HostLoginField); !ok && m.Kind.Name == directory.KindUsers {
+			problems = append(problems, fmt.Errorf("users: the login field for hosts %q is no field", o.HostLoginField))
+		}
 		d.mappings = append(d.mappings, mapped)
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
-	d.deciding = decidingAttributes(d.mappings, o.LoginField)
+	d.deciding = decidingAttributes(d.mappings, o.HostLoginField)
 	pool.paged.places.evict = func() { d.held.drop(func(w *walk) bool { return w.conn != nil }) }
 	limitMessages(o.MaxMessageBytes)
 	return d, nil

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -25,17 +28,21 @@ type Numbers struct {
 	dn        string
 	// lowest and highest are the first and the last number to draw.
 	lowest, highest int
+	auxiliary       sync.Map // classes that were seen to be so
 }
 
 // Numbers returns those that an entry counts, from the lowest to the highest.
 func (d *Directory) Numbers(dn string, lowest, highest int) *Numbers {
-	return &Numbers{d, dn, lowest, highest}
+	return &Numbers{directory: d, dn: dn, lowest: lowest, highest: highest}
 }
 
 // Next returns the next number that no account has, and draws it, unless it is for a dry run. See [directory.Posix].
 func (n *Numbers) Next(ctx context.Context, kind *directory.Kind) (int, error) {
 	ctx = directory.AsService(ctx)
 	attribute := counterAttributes[kind.Name]
+	if err := n.fits(ctx, kind.Name); err != nil {
+		return 0, err
+	}
 	for range maxAttempts {
 		drawn, err := n.draw(ctx, attribute)
 		if err != nil {
@@ -88,30 +95,20 @@ func (n *Numbers) draw(ctx context.Context, attribute string) (int, error) {
 	return n.value(counted, attribute)
 }
 
-// free returns the first number from one on that no account has.
+// free returns the first number from one on that no account has, nor any other entry in a field of that name: who is
+// given a group's number before the group is made would be in it.
 func (n *Numbers) free(ctx context.Context, kind *directory.Kind, from int) (int, error) {
-	m := n.directory.of(kind.Name)
-	attribute := m.attributeOf(directory.NumberField(kind))
-	accounts := m.Filter
-	if attribute.ObjectClass != "" {
-		accounts = "(objectClass=" + attribute.ObjectClass + ")" // wherever they are
-	}
 	const many = 256
-	for width := 1; from <= n.highest; width = many {
-		var filter strings.Builder
-		for number := from; number < from+width; number++ {
-			fmt.Fprintf(&filter, "(%s=%d)", attribute.Type, number)
-		}
-		result, err := n.directory.search(directory.WithPlan(ctx, nil), ldap.NewSearchRequest(n.directory.options.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false,
-			"(&"+accounts+"(|"+filter.String()+"))", []string{attribute.Type}, nil))
-		if err != nil {
-			return 0, n.directory.fault(err, m)
-		}
-		taken := map[string]bool{}
-		for _, found := range result.Entries {
-			for _, value := range found.GetEqualFoldAttributeValues(attribute.Type) {
-				taken[value] = true
-			}
+	for width := 1; from <= n.highest; {
+		taken, err := n.taken(ctx, directory.NumberField(kind), from, width)
+		switch {
+		case hasCode(err, ldap.LDAPResultSizeLimitExceeded) && width > 1: // many have one of them
+			width = 1
+			continue
+		case hasCode(err, ldap.LDAPResultSizeLimitExceeded):
+			taken = map[string]bool{strconv.Itoa(from): true}
+		case err != nil:
+			return 0, n.directory.fault(err, nil)
 		}
 		for range width {
 			if from <= n.highest && !taken[strconv.Itoa(from)] {
@@ -119,8 +116,103 @@ func (n *Numbers) free(ctx context.Context, kind *directory.Kind, from int) (int
 			}
 			from++
 		}
+		width = many
 	}
 	return 0, n.ended()
+}
+
+// taken returns which of some numbers, from one on, entries have in a field. Where more entries do than are worth
+// reading, that is an error of the directory server's.
+func (n *Numbers) taken(ctx context.Context, field string, from, width int) (map[string]bool, error) {
+	var filter strings.Builder
+	var types []string
+	for _, m := range n.directory.mappings {
+		if _, has := m.Kind.Field(field); !has {
+			continue
+		}
+		attribute := m.attributeOf(field)
+		accounts := m.Filter
+		if attribute.ObjectClass != "" {
+			accounts = "(objectClass=" + attribute.ObjectClass + ")" // wherever they are
+		}
+		filter.WriteString("(&" + accounts + "(|")
+		for number := from; number < from+width; number++ {
+			fmt.Fprintf(&filter, "(%s=%d)", attribute.Type, number)
+		}
+		filter.WriteString("))")
+		types = append(types, attribute.Type)
+	}
+	result, err := n.directory.search(directory.WithPlan(ctx, nil), ldap.NewSearchRequest(n.directory.options.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 4*width, 0, false,
+		"(|"+filter.String()+")", types, nil))
+	if err != nil {
+		return nil, err
+	}
+	taken := map[string]bool{}
+	for _, found := range result.Entries {
+		for _, attribute := range types {
+			for _, value := range found.GetEqualFoldAttributeValues(attribute) {
+				taken[value] = true
+			}
+		}
+	}
+	return taken, nil
+}
+
+// Choose refuses a number that is yet to be drawn. See [directory.Posix].
+func (n *Numbers) Choose(ctx context.Context, kind *directory.Kind, number int) error {
+	if err := n.fits(ctx, kind.Name); err != nil || number < n.lowest || number > n.highest {
+		return err
+	}
+	last, err := n.last(ctx, counterAttributes[kind.Name])
+	if err != nil || number <= last {
+		return err
+	}
+	return &directory.Error{Code: directory.Invalid, Violations: []directory.Violation{{Field: directory.NumberField(kind),
+		Message: fmt.Sprintf("is yet to be given out, as all are from %d to %d: leave it out, or choose another", max(last+1, n.lowest), n.highest)}}}
+}
+
+// fits reports, as an error, that the class which holds a kind's numbers can't go beside the classes that entries have
+// already: posixGroup as RFC 2307 has it. A server that does not show its schema is believed.
+func (n *Numbers) fits(ctx context.Context, kind string) error {
+	m := n.directory.of(kind)
+	class := m.attributeOf(directory.NumberField(m.Kind)).ObjectClass
+	if known, _ := n.auxiliary.Load(class); class == "" || known == true || slices.Contains(m.ObjectClasses, class) {
+		return nil
+	}
+	description, err := n.directory.class(directory.AsService(ctx), class)
+	if err != nil {
+		return n.directory.fault(err, nil)
+	}
+	if description != "" && !auxiliary.MatchString(description) {
+		return &directory.Error{Code: directory.UnsupportedByDirectory, Detail: "By the directory server's schema " + class +
+			" is no auxiliary class, and can't go with what entries are already. Groups with numbers need rfc2307bis.schema in place of nis.schema."}
+	}
+	n.auxiliary.Store(class, true)
+	return nil
+}
+
+var auxiliary = regexp.MustCompile(`\bAUXILIARY\b`)
+
+// class returns the server's description of an object class (RFC 4512 §4.1.1); "" where it shows none.
+func (d *Directory) class(ctx context.Context, name string) (string, error) {
+	ctx = directory.WithPlan(ctx, nil)
+	root, err := d.search(ctx, ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
+		"(objectClass=*)", []string{"subschemaSubentry"}, nil))
+	if err != nil || len(root.Entries) == 0 {
+		return "", err
+	}
+	result, err := d.search(ctx, ldap.NewSearchRequest(root.Entries[0].GetAttributeValue("subschemaSubentry"), ldap.ScopeBaseObject,
+		ldap.NeverDerefAliases, 0, 0, false, "(objectClass=subschema)", []string{"objectClasses"}, nil))
+	if err != nil || len(result.Entries) == 0 {
+		return "", err
+	}
+	for _, description := range result.Entries[0].GetAttributeValues("objectClasses") {
+		names := typeNames.FindStringSubmatch(description)
+		if names != nil && (strings.EqualFold(names[1], name) || strings.Contains(strings.ToLower(names[2]), "'"+strings.ToLower(name)+"'")) {
+			return quoted.ReplaceAllString(description, ""), nil
+		}
+	}
+	return "", nil
 }
 
 // raise has the count go on after a number, unless it has come as far already. Many may do so at once: they don't draw
@@ -202,8 +294,11 @@ func (n *Numbers) Ready(ctx context.Context) error {
 	if err := n.able(server); err != nil {
 		return err
 	}
-	for _, attribute := range counterAttributes {
+	for kind, attribute := range counterAttributes {
 		if _, err := n.last(ctx, attribute); err != nil {
+			return err
+		}
+		if err := n.fits(ctx, kind); err != nil {
 			return err
 		}
 	}
@@ -213,5 +308,5 @@ func (n *Numbers) Ready(ctx context.Context) error {
 // Check is that numbers can be drawn.
 func (n *Numbers) Check() directory.Check {
 	return directory.Check{Name: "numbers", Run: n.Ready, Remedy: "The entry that counts the numbers of accounts is not there, lacks uidNumber or gidNumber, " +
-		"or the service account may not read it; or the directory server can't count. Create it, or check posix.counter."}
+		"or the service account may not read it; or the directory server can't count, or has no auxiliary posixGroup. Create the entry, or check posix.counter."}
 }

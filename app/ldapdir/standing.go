@@ -20,42 +20,27 @@ const attrContextCSN = "contextCSN"
 // mostParties is more than the entries that can decide about one login: where there are as many, several have a name.
 const mostParties = 12
 
-// Standing implements [directory.Standings] by one search for the entries and one for the groups, unless those that were
-// read before are known to be as they were. Where what is found does not show what it was found as, because users and
-// hosts lie in the same place or one has the other's name, it searches once more for each.
+// Standing implements [directory.Standings] by one search. Where what it finds does not show what it was found as, because
+// one entry has the names of both, it searches once more for each.
 func (d *Directory) Standing(ctx context.Context, login, host, tokenOf string) (directory.Standing, error) {
 	asked := time.Now()
-	both := login != "" && host != ""
-	apart := both && overlap(d.of(directory.KindUsers), d.of(directory.KindHosts))
-	var s directory.Standing
-	var csn string
-	var err error
-	if !apart {
-		s, csn, apart, err = d.parties(ctx, login, host, tokenOf)
-	}
-	if err == nil && apart && both {
+	s, csn, doubt, err := d.parties(ctx, login, host, tokenOf)
+	if err == nil && doubt {
 		var other directory.Standing
 		if s, csn, _, err = d.parties(ctx, login, "", tokenOf); err == nil {
 			other, _, _, err = d.parties(ctx, "", host, "")
-			s.Host = other.Host
+			s.Host, s.Ambiguous = other.Host, s.Ambiguous || other.Ambiguous
 		}
 	}
-	if err == nil && s.User.Kind != nil && s.Host.Kind != nil {
-		s.Groups, err = d.nesting(ctx, csn, asked)
-	}
+	s.Groups = func(ctx context.Context) (*directory.Nesting, error) { return d.nesting(ctx, csn, asked) }
 	return s, err
-}
-
-// overlap reports whether entries of both can lie in the same place, and so do not show what they were found as.
-func overlap(a, b *mapping) bool {
-	return a.container.EqualFold(b.container) || a.container.AncestorOfFold(b.container) || b.container.AncestorOfFold(a.container)
 }
 
 // parties finds the entries of a [directory.Standing] by one search, and the CSN of the last write, "" where the server
 // does not show it. It reports doubt where an entry may have been found as the other.
 func (d *Directory) parties(ctx context.Context, login, host, tokenOf string) (s directory.Standing, csn string, doubt bool, err error) {
 	users, hosts := d.of(directory.KindUsers), d.of(directory.KindHosts)
-	loginType, nameType := users.attributeOf(d.options.LoginField).Type, hosts.attributeOf(hosts.Kind.Key).Type
+	loginType, nameType := users.attributeOf(d.options.HostLoginField).Type, hosts.attributeOf(hosts.Kind.Key).Type
 	filter := "(entryDN=" + ldap.EscapeFilter(d.options.BaseDN) + ")"
 	if login != "" {
 		filter += "(&(" + loginType + "=" + ldap.EscapeFilter(login) + ")" + users.Filter + ")"
@@ -76,7 +61,7 @@ func (d *Directory) parties(ctx context.Context, login, host, tokenOf string) (s
 	if err != nil && !hasCode(err, ldap.LDAPResultSizeLimitExceeded) {
 		return s, "", false, d.fault(err, nil)
 	}
-	ambiguous := err != nil
+	s.Ambiguous = err != nil
 	for _, found := range result.Entries {
 		dn, err := ldap.ParseDN(found.DN)
 		switch {
@@ -87,20 +72,17 @@ func (d *Directory) parties(ctx context.Context, login, host, tokenOf string) (s
 			s.HostToken = found.GetEqualFoldAttributeValue(attrDescription)
 		case login != "" && users.holds(dn) && slices.Contains(found.GetEqualFoldAttributeValues(loginType), login):
 			doubt = doubt || folds(found.GetEqualFoldAttributeValues(nameType), host)
-			ambiguous = ambiguous || s.User.Kind != nil
+			s.Ambiguous = s.Ambiguous || s.User.Kind != nil
 			s.User = d.decode(users, found)
 		case host != "" && hosts.holds(dn):
 			if entry := d.decode(hosts, found); strings.EqualFold(entry.Name(), host) { // and it is no second name
 				doubt = doubt || folds(found.GetEqualFoldAttributeValues(loginType), login)
-				ambiguous = ambiguous || s.Host.Kind != nil
+				s.Ambiguous = s.Ambiguous || s.Host.Kind != nil
 				s.Host = entry
 			}
 		}
 	}
-	if ambiguous && !doubt {
-		return s, "", false, &directory.Error{Code: directory.Ambiguous}
-	}
-	return s, csn, doubt, nil
+	return s, csn, doubt && login != "" && host != "", nil
 }
 
 // folds reports whether the server takes one of the values for another (RFC 4518).
@@ -135,6 +117,23 @@ type nestingAt struct {
 	begun  time.Time
 	csn    string
 	writes uint64
+	// seen is when that CSN was first seen.
+	seen time.Time
+}
+
+// A server may show the CSN of a write some milliseconds before slapo-memberof(5) has followed it. What is read within
+// settled of a write is relied on for unsettled only.
+const (
+	settled   = time.Second
+	unsettled = 100 * time.Millisecond
+)
+
+// good returns for how long the nesting is relied on, where nothing shows a change.
+func (n *nestingAt) good(freshness time.Duration) time.Duration {
+	if n.begun.Sub(n.seen) < settled {
+		return min(unsettled, freshness)
+	}
+	return freshness
 }
 
 // Nesting implements [directory.Standings].
@@ -149,16 +148,15 @@ func (d *Directory) Nesting(ctx context.Context) (*directory.Nesting, error) {
 
 // nesting returns which groups are in which, as it was at a moment or later, when csn was that of the last write.
 //
-// Where nothing has been written since it was last read, it is not read again. A server may show the CSN of a write
-// before slapo-memberof has followed it, and another may show none; so nothing is relied on for longer than
-// Options.Freshness, nor beyond a write from here.
+// Where nothing has been written since it was last read, it is not read again. A server may show no CSN, or go back to
+// an old one when it was killed; so nothing is relied on for longer than Options.Freshness, nor beyond a write from here.
 func (d *Directory) nesting(ctx context.Context, csn string, asked time.Time) (*directory.Nesting, error) {
 	current := func() *directory.Nesting {
 		n := d.nestings.latest.Load()
 		switch {
-		case n == nil || n.writes != d.pool.writes.Load():
+		case n == nil:
 			return nil
-		case n.begun.After(asked), n.csn == csn && time.Since(n.begun) < d.options.Freshness:
+		case n.begun.After(asked), n.csn == csn && n.writes == d.pool.writes.Load() && time.Since(n.begun) < n.good(d.options.Freshness):
 			return n.Nesting
 		}
 		return nil
@@ -175,7 +173,13 @@ func (d *Directory) nesting(ctx context.Context, csn string, asked time.Time) (*
 	if n := current(); n != nil {
 		return n, nil
 	}
-	read := &nestingAt{begun: time.Now(), csn: csn, writes: d.pool.writes.Load()}
+	read := &nestingAt{begun: time.Now(), csn: csn, writes: d.pool.writes.Load(), seen: time.Now()}
+	if last := d.nestings.latest.Load(); last != nil && last.csn == csn {
+		read.seen = last.seen
+	}
+	// It is read to its end for the others who wait, also when the one who reads it gives up.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.options.Timeout)
+	defer cancel()
 	m := d.of(directory.KindGroups)
 	name, memberOf := m.attributeOf(m.Kind.Key).Type, m.attributeOf(directory.FieldMemberOfs).Type
 	result, err := d.search(directory.AsService(ctx), m.search(m.Container, m.scope(), m.Filter, []string{name, memberOf}))

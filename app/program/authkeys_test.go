@@ -86,6 +86,14 @@ func TestSshdLearnsWhichKeysTheDirectoryAllows(t *testing.T) {
 	prints("nobody", web1, "", 0, "mallory")
 	prints("bob on another host", web2, keys, 0, "bob")
 	prints("another host's token", stranger, "", 1, "bob")
+	proxy := httptest.NewServer(http.NotFoundHandler())
+	defer proxy.Close()
+	behind := sshHost(t, proxy.URL+", "+server.url(), "web1", first, "timeout: 5s\n")
+	prints("after a proxy that knows no such page", behind, keys, 0, "bob")
+	if err := os.Chmod(behind, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	prints("by a configuration that anybody may write", behind, "", 1, "bob")
 	server.do(http.MethodDelete, member, nil, http.StatusNoContent)
 	prints("out of the group", web1, "", 0, "bob")
 	server.do(http.MethodPut, member, nil, http.StatusNoContent)

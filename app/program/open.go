@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -50,6 +51,9 @@ func openDirectory(c *config.Config, watcher *telemetry.Telemetry) (*ldapdir.Dir
 		if f, ok := options.Mappings[0].Kind.Field(name); !ok || f.ReadOnly || f.WriteOnly || f.Backlink || f.Identity {
 			problems = append(problems, fmt.Errorf("auth.own_fields: %q is no field of a user that users can read and write", name))
 		}
+	}
+	if slices.Contains(c.Auth.OwnFields, c.SSH.LoginField) {
+		problems = append(problems, fmt.Errorf("auth.own_fields: must not hold ssh.login_field (%s), or users could choose whose account is theirs on hosts", c.SSH.LoginField))
 	}
 	for _, dn := range c.SSH.EverywhereGroups {
 		if !d.Holds(directory.KindGroups, dn) {
@@ -144,7 +148,7 @@ func ldapOptions(c *config.Config) (ldapdir.Options, error) {
 		SortedSearches: c.LDAP.SortedSearches, HoldSearches: c.LDAP.HoldSearches,
 		MaxConnectionAge: c.LDAP.MaxConnectionAge, PageSize: uint32(c.LDAP.PageSize), MaxMessageBytes: c.LDAP.MaxMessageBytes,
 		PasswordPolicy: below(c.LDAP.PasswordPolicy, c.LDAP.BaseDN), Decoy: below(c.LDAP.Decoy, c.LDAP.BaseDN), HashesPasswords: c.LDAP.HashesPasswords,
-		LoginField: c.Auth.LoginField, Tokens: below(c.Auth.Sessions, c.LDAP.BaseDN), Freshness: c.Auth.Freshness, ActAsCaller: c.LDAP.ActAsCaller, NoOp: c.LDAP.NoOp,
+		LoginField: c.Auth.LoginField, HostLoginField: c.SSH.LoginField, Tokens: below(c.Auth.Sessions, c.LDAP.BaseDN), Freshness: c.Auth.Freshness, ActAsCaller: c.LDAP.ActAsCaller, NoOp: c.LDAP.NoOp,
 	}
 	secured, err := ldapdir.TLS(c.LDAP.CAFile, c.LDAP.ClientCertificate, c.LDAP.ClientKey)
 	o.TLS = secured

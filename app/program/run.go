@@ -58,7 +58,7 @@ func run(ctx context.Context, c *config.Config, version string, out io.Writer) (
 
 	var private *slapd.Server
 	if c.Embedded.Enabled {
-		if private, err = startPrivate(ctx, c); err != nil {
+		if private, err = startPrivate(ctx, c, func(message string) { log.Warn(message) }); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, stopPrivate(private, c.Server.ShutdownTimeout)) }()
@@ -77,7 +77,7 @@ func run(ctx context.Context, c *config.Config, version string, out io.Writer) (
 		return fmt.Errorf("%w:\n%w", errConfiguration, err)
 	}
 	protection := directory.Protection{
-		AdminGroup: c.Auth.AdminGroup, Entries: c.Auth.Protected, RoleGroups: append([]string{c.Auth.OperatorGroup, c.Auth.ReaderGroup}, c.SSH.EverywhereGroups...),
+		AdminGroup: c.Auth.AdminGroup, Entries: c.Auth.Protected, RoleGroups: []string{c.Auth.OperatorGroup, c.Auth.ReaderGroup}, Everywhere: c.SSH.EverywhereGroups,
 		SameDN: ldapdir.SameDN, Groups: ldapDirectory.Groups,
 	}
 	protected := directory.NewProtected(authenticator.Watch(ldapDirectory), protection)
@@ -87,7 +87,7 @@ func run(ctx context.Context, c *config.Config, version string, out io.Writer) (
 		numbers := ldapDirectory.Numbers(below(c.Posix.Counter, c.LDAP.BaseDN), c.Posix.Min, c.Posix.Max)
 		checks = append(checks, numbers.Check())
 		stored = directory.NewNumbered(protected, directory.Posix{
-			Next: numbers.Next, PrimaryGroup: c.Posix.PrimaryGID, HomeDirectory: c.Posix.HomeDirectory, LoginShell: c.Posix.LoginShell,
+			Next: numbers.Next, Choose: numbers.Choose, PrimaryGroup: c.Posix.PrimaryGID, HomeDirectory: c.Posix.HomeDirectory, LoginShell: c.Posix.LoginShell,
 		})
 	}
 	memberships := directory.NewMemberships(stored, kinds[1], ldapdir.SameDN)
@@ -111,7 +111,7 @@ func run(ctx context.Context, c *config.Config, version string, out io.Writer) (
 	handler := rest.New(rest.Options{
 		Directory: outermost, Keyring: directory.NewKeyring(outermost, ldapDirectory, kinds), Kinds: kinds,
 		Reach: directory.NewReach(ldapDirectory, ldapDirectory, kinds[0], kinds[1], kinds[2], directory.ReachRules{
-			LoginField: c.Auth.LoginField, Everywhere: c.SSH.EverywhereGroups, LocalLogins: c.SSH.LocalLogins,
+			LoginField: c.SSH.LoginField, Everywhere: c.SSH.EverywhereGroups, LocalLogins: c.SSH.LocalLogins,
 		}), TrustedNetworks: prefixes(c.SSH.TrustedNetworks),
 		Paths:        directory.NewPaths(outermost, ldapDirectory, ldapDirectory, kinds[1]),
 		Authenticate: authenticator.Authenticate, Logins: authenticator, Checks: checks, Version: version,
@@ -197,8 +197,8 @@ func serve(ctx context.Context, stop func(), server *http.Server, listener net.L
 }
 
 // startPrivate starts the private directory server and points the configuration at it.
-func startPrivate(ctx context.Context, c *config.Config) (*slapd.Server, error) {
-	o := slapd.Options{Dir: c.Embedded.Dir, Suffix: c.LDAP.BaseDN}
+func startPrivate(ctx context.Context, c *config.Config, warn func(string)) (*slapd.Server, error) {
+	o := slapd.Options{Dir: c.Embedded.Dir, Suffix: c.LDAP.BaseDN, Warn: warn}
 	if c.Embedded.Sample {
 		seed, err := openldap.Sample(openldap.Values{Suffix: c.LDAP.BaseDN})
 		if err != nil {

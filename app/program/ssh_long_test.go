@@ -67,7 +67,7 @@ func TestALoginIsRefusedForEachCauseUntilItIsPutRight(t *testing.T) {
 	const revoked = "the host's token is revoked"
 	s.do(http.MethodDelete, "/hosts/web1.test/token", nil, http.StatusNoContent)
 	for _, p := range []account{alice, other} {
-		web1.refuses(revoked, p, "The token is not valid", "AuthorizedKeysCommand "+web1.file("rollcall"))
+		web1.refuses(revoked, p, "The token is not valid", "every server has refused", "AuthorizedKeysCommand "+web1.file("rollcall"))
 		web2.letsIn(revoked+", of another", p)
 	}
 	web1.newToken()

@@ -29,14 +29,19 @@ func (a *api) authorizedKeys(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, asker, err := a.asker(r)
+	ctx, asker, err := a.asker(r.Context(), r)
 	if err != nil {
 		return err
 	}
-	lines, err := a.Reach.AuthorizedKeys(ctx, asker, parameters.Get(paramUsername), parameters.Get(paramHost), parameters.Get(paramFingerprint))
+	fingerprint := parameters.Get(paramFingerprint)
+	if fingerprint != "" {
+		fingerprint = standardFingerprint(fingerprint)
+	}
+	lines, err := a.Reach.AuthorizedKeys(ctx, asker, parameters.Get(paramUsername), parameters.Get(paramHost), fingerprint)
 	if err != nil {
 		return err
 	}
+	a.named(r, asker)
 	var body strings.Builder
 	for _, line := range lines {
 		body.WriteString(line + "\n")
@@ -56,18 +61,17 @@ func (a *api) parameters(r *http.Request, known ...string) (url.Values, error) {
 
 // asker returns who asks for a host's sake: a host by its token, whose it is to be found out yet; a caller; or, without
 // credentials, anybody in a trusted network.
-func (a *api) asker(r *http.Request) (context.Context, directory.Asker, error) {
+func (a *api) asker(ctx context.Context, r *http.Request) (context.Context, directory.Asker, error) {
 	x := exchangeOf(r)
 	credentials, ok := credentialsOf(r)
-	if hostID, digest, isHost := auth.ParseHostToken(credentials.Token); isHost {
-		x.caller = "host " + hostID
-		return r.Context(), directory.Asker{HostID: hostID, Digest: digest}, nil
+	if hostID, digest, isHost := auth.ParseHostToken(credentials.Token); ok && isHost {
+		return ctx, directory.Asker{HostID: hostID, Digest: digest}, nil
 	}
 	if address, err := netip.ParseAddr(x.address); !ok && r.Header.Get("Authorization") == "" && err == nil &&
 		slices.ContainsFunc(a.TrustedNetworks, func(network netip.Prefix) bool { return network.Contains(address.Unmap()) }) {
-		return r.Context(), directory.Asker{Trusted: true}, nil
+		return ctx, directory.Asker{Trusted: true}, nil
 	}
-	ctx, err := a.identified(r.Context(), r)
+	ctx, err := a.identified(ctx, r)
 	if err == nil {
 		caller, _ := directory.CallerFrom(ctx)
 		x.caller = caller.Login
@@ -75,21 +79,35 @@ func (a *api) asker(r *http.Request) (context.Context, directory.Asker, error) {
 	return ctx, directory.Asker{}, err
 }
 
+// named has the log say which host asked, once its token was found right.
+func (a *api) named(r *http.Request, asker directory.Asker) {
+	if asker.HostID != "" {
+		exchangeOf(r).caller = "host " + asker.HostID
+	}
+}
+
 // asked lets hosts and trusted networks read what readers may, and callers what is theirs to read.
 func (a *api) asked(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		ctx, asker, err := a.asker(r)
+		ctx, err := a.guest(r.Context(), r)
 		if err != nil {
 			return err
 		}
-		if asker != (directory.Asker{}) {
-			if err := a.Reach.MayAsk(ctx, asker); err != nil {
-				return err
-			}
-			ctx = directory.WithCaller(ctx, directory.Caller{Guest: true, Roles: []directory.Role{directory.RoleReader}, RequestID: exchangeOf(r).id})
-		}
 		return next(w, r.WithContext(ctx))
 	}
+}
+
+// guest is an [identifier] of those whom asked lets in.
+func (a *api) guest(ctx context.Context, r *http.Request) (context.Context, error) {
+	ctx, asker, err := a.asker(ctx, r)
+	if err != nil || asker == (directory.Asker{}) {
+		return ctx, err
+	}
+	if err := a.Reach.MayAsk(ctx, asker); err != nil {
+		return ctx, err
+	}
+	a.named(r, asker)
+	return directory.WithCaller(ctx, directory.Caller{Guest: true, Roles: []directory.Role{directory.RoleReader}, RequestID: exchangeOf(r).id}), nil
 }
 
 // postToken gives the host a token, shown this once, in the place of the one that it has had.

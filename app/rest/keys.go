@@ -19,14 +19,16 @@ type sshKey struct {
 	AddedAt     time.Time `json:"addedAt,omitzero"`
 	ExpiresAt   time.Time `json:"expiresAt,omitzero"`
 	Expired     bool      `json:"expired"`
-	Weak        string    `json:"weak,omitempty"`
+	Usable      bool      `json:"usable"`
+	Reason      string    `json:"reason,omitempty"`
 	Key         string    `json:"key"`
 }
 
 func shownKey(key directory.SSHKey, now time.Time) sshKey {
+	reason := key.Unusable(now)
 	return sshKey{
 		Fingerprint: key.Fingerprint, Type: key.Type, Bits: key.Bits, Comment: key.Comment, Options: append([]string{}, key.Options...),
-		AddedAt: key.Added, ExpiresAt: key.Expires, Expired: key.HasExpired(now), Weak: key.Weak(), Key: key.Line(),
+		AddedAt: key.Added, ExpiresAt: key.Expires, Expired: key.HasExpired(now), Usable: reason == "", Reason: reason, Key: key.Line(),
 	}
 }
 
@@ -115,6 +117,10 @@ func keyOf(r *http.Request) (name, fingerprint string, err error) {
 	if name, err = variable(r, "name"); err == nil {
 		fingerprint, err = variable(r, "fingerprint")
 	}
-	const hash = "SHA256:"
-	return name, hash + standard.Replace(strings.TrimPrefix(fingerprint, hash)), err
+	return name, standardFingerprint(fingerprint), err
+}
+
+// standardFingerprint returns a fingerprint as ssh-keygen -l shows it.
+func standardFingerprint(text string) string {
+	return directory.FingerprintSHA256 + standard.Replace(strings.TrimPrefix(text, directory.FingerprintSHA256))
 }

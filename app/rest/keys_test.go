@@ -64,11 +64,11 @@ func (w *world) withKey(path string) string {
 
 // shownKey is a key as answers show it.
 type shownKey struct {
-	Fingerprint, Type, Comment, Weak, Key string
-	Bits                                  int
-	Options                               []string
-	AddedAt, ExpiresAt                    *time.Time
-	Expired                               bool
+	Fingerprint, Type, Comment, Reason, Key string
+	Bits                                    int
+	Options                                 []string
+	AddedAt, ExpiresAt                      *time.Time
+	Expired, Usable                         bool
 }
 
 func (x *exchange) key() (key shownKey) {
@@ -98,7 +98,7 @@ func TestAKeyIsAddedAndRemoved(t *testing.T) {
 		text := `no-pty,expiry-time="20991231213000Z" ` + line + "  a comment"
 		text = strings.Replace(text, line+" ", line, 1)
 		end := time.Date(2099, 12, 31, 21, 30, 0, 0, time.UTC)
-		if key.Fingerprint != fingerprintOf(t, line) || key.Type != "ssh-ed25519" || key.Bits != 256 || key.Comment != "a comment" || key.Expired || key.Weak != "" ||
+		if key.Fingerprint != fingerprintOf(t, line) || key.Type != "ssh-ed25519" || key.Bits != 256 || key.Comment != "a comment" || key.Expired || key.Reason != "" || !key.Usable ||
 			key.AddedAt == nil || key.AddedAt.Before(began) || key.ExpiresAt == nil || !key.ExpiresAt.Equal(end) ||
 			key.Key != text+" added="+key.AddedAt.Format(time.RFC3339) || !slices.Equal(key.Options, []string{"no-pty", `expiry-time="20991231213000Z"`}) {
 			added.fail("the key is not what was sent, as %s", text)
@@ -232,12 +232,16 @@ func TestAWeakKeyIsNewNowhere(t *testing.T) {
 		a.do("POST", "/users", object{"cn": "x", "sn": "x", "sshPublicKeys": []string{key}}).refused(directory.Invalid, "sshPublicKeys")
 	}
 	a.do("POST", "/users/bob/keys", object{"key": newKey(t)}).want(201)
-	var weak []string
+	var reasons []string
 	for _, key := range a.keysOf("/users/bob") {
-		weak = append(weak, key.Weak)
+		if key.Usable != (key.Reason == "") {
+			t.Errorf("%s is usable: %t, because it %q", key.Fingerprint, key.Usable, key.Reason)
+		}
+		reasons = append(reasons, key.Reason)
 	}
-	if want := []string{"is DSA, which OpenSSH takes no more; make an Ed25519 key", "has 1024 bits; RSA needs 2048", "", ""}; !slices.Equal(weak, want) {
-		t.Errorf("weak are %q, want %q", weak, want)
+	if want := []string{"is DSA, which OpenSSH takes no more; make an Ed25519 key", "has 1024 bits; RSA needs 2048",
+		"has the option cert-authority, by which keys that are not in the directory could log in", ""}; !slices.Equal(reasons, want) {
+		t.Errorf("the reasons are %q, want %q", reasons, want)
 	}
 }
 

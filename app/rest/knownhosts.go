@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -30,18 +29,8 @@ func (e entries) knownHosts(w http.ResponseWriter, r *http.Request) error {
 		}
 		known = known.Only(parameters.Get(paramHost))
 	}
-	return e.stream(w, r, e.askedAgain, known.Query(e.kind), format{
+	return e.stream(w, r, e.guest, known.Query(e.kind), format{
 		mediaType: typePlain, begin: asItIs, end: asItIs,
 		entry: func(b []byte, host directory.Entry, _ bool) []byte { return known.Append(b, host) },
 	})
-}
-
-// askedAgain is an [identifier] of those whom asked lets in.
-func (a *api) askedAgain(ctx context.Context, r *http.Request) (context.Context, error) {
-	again := r.WithContext(ctx)
-	err := a.asked(func(_ http.ResponseWriter, let *http.Request) error {
-		again = let
-		return nil
-	})(nil, again)
-	return again.Context(), err
 }

@@ -71,17 +71,24 @@ func (e entries) nestedMembers(w http.ResponseWriter, r *http.Request, name stri
 	if err != nil {
 		return err
 	}
-	return e.streamPages(w, r, e.identified, members.Next, format{
+	return e.streamPages(w, r, e.identified, members.Next, listOf(func(entry directory.Entry) any {
+		m, _ := members.Of(entry)
+		return membership{entry.Kind.Name, m.Name, m.DN, m.Direct, m.Path}
+	}))
+}
+
+// listOf returns the format of a list of what is made of entries.
+func listOf(item func(directory.Entry) any) format {
+	return format{
 		mediaType: typeJSON, begin: jsonFormat.begin, end: jsonFormat.end,
 		entry: func(b []byte, entry directory.Entry, first bool) []byte {
 			if !first {
 				b = append(b, ',')
 			}
-			m, _ := members.Of(entry)
-			line, _ := json.Marshal(membership{entry.Kind.Name, m.Name, m.DN, m.Direct, m.Path}) // strings: can't fail
+			line, _ := json.Marshal(item(entry)) // strings: can't fail
 			return append(append(b, '\n'), line...)
 		},
-	})
+	}
 }
 
 // isTrue reports whether a parameter is true; it is false where it is left out.

@@ -38,11 +38,12 @@ func keySchemas() openapi3.Schemas {
 		"addedAt":     moment("When it was added through the API, where that is known. Whoever may change the entry may write another time there."),
 		"expiresAt":   moment("The earliest expiry-time of its options. One without a zone is the host's local time, and shown as if it were UTC."),
 		"expired":     boolean("Whether it is certainly over: in all time zones, where its expiry-time names none. Also true where that is no time, for sshd refuses the key then."),
-		"weak":        text("Why it is too weak to be added today, where it is."),
+		"usable":      boolean("Whether it may be used to log in."),
+		"reason":      text("Why not; reads on from the fingerprint."),
 		"key":         text("The line for authorized_keys."),
-	}, "fingerprint", "type", "bits", "comment", "options", "expired", "key")
+	}, "fingerprint", "type", "bits", "comment", "options", "expired", "usable", "key")
 	shown.Value.Example = example{"fingerprint": "SHA256:ogMBQnOUaqV5RQmFNAmGj2uo76VDWBkekNGMzJRERsM", "type": "ssh-ed25519", "bits": 256, "comment": "alice@laptop",
-		"options": []any{`expiry-time="20991231235959Z"`}, "addedAt": "2026-01-31T12:00:00Z", "expiresAt": "2099-12-31T23:59:59Z", "expired": false,
+		"options": []any{`expiry-time="20991231235959Z"`}, "addedAt": "2026-01-31T12:00:00Z", "expiresAt": "2099-12-31T23:59:59Z", "expired": false, "usable": true,
 		"key": `expiry-time="20991231235959Z" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKsxHgzN4ky9Tal82AMXJw/BXASQrgNy6qQiZd8nBZTH alice@laptop added=2026-01-31T12:00:00Z`}
 	form := formSchema("A key to be added.", directory.SSHKeyForm)
 	form.Value.Properties[directory.FieldExpiresAt].Value.Nullable = true

@@ -152,6 +152,8 @@ var causes = map[*directory.Code][]cause{
 				q.path = o.filled(r.t, map[string]string{"kind": "groups", "member": "devs"})
 			case slices.Contains(o.parameterNames(), "username"):
 				return q.with("username", "").sentBy(r.plain)
+			case slices.Contains(o.parameterNames(), "user"):
+				return q.with("user", "").sentBy(r.plain)
 			default:
 				q = q.headed("Content-Type", "application/json")
 				q.body = object{"nonsense": "x"}

@@ -29,7 +29,7 @@ func withAccounts(t testing.TB, server *slapd.Server, highest int) func(*setting
 		s.rest.Kinds = []*directory.Kind{ldapdirtest.Accounts, ldapdirtest.AccountGroups, ldapdirtest.Hosts}
 		numbers := ldapdirtest.Open(t, s.ldap).Numbers(openldap.NumbersDN(server.Suffix()), firstNumber, highest)
 		s.between = func(next directory.Directory) directory.Directory {
-			return directory.NewNumbered(next, directory.Posix{Next: numbers.Next, PrimaryGroup: 100, HomeDirectory: "/home/{uid}", LoginShell: "/bin/bash"})
+			return directory.NewNumbered(next, directory.Posix{Next: numbers.Next, Choose: numbers.Choose, PrimaryGroup: 100, HomeDirectory: "/home/{uid}", LoginShell: "/bin/bash"})
 		}
 	}
 }
@@ -117,8 +117,8 @@ func TestAnAccountComesWithItsFirstFieldAndGoesWithItsNumber(t *testing.T) {
 	alice(`{"uidNumber":null}`, 200).account("")
 	a.classes(userDN("alice"))
 	alice(`{"uidNumber":0}`, 200).account("10001 100 /home/alice /bin/bash")
-	a.do("PATCH", "/users/alice", `[{"op":"test","path":"/uidNumber","value":10001},{"op":"replace","path":"/uidNumber","value":10500}]`,
-		"Content-Type", "application/json-patch+json").want(200).account("10500 100 /home/alice /bin/bash")
+	a.do("PATCH", "/users/alice", `[{"op":"test","path":"/uidNumber","value":10001},{"op":"replace","path":"/uidNumber","value":60500}]`,
+		"Content-Type", "application/json-patch+json").want(200).account("60500 100 /home/alice /bin/bash")
 	a.do("PATCH", "/users/alice", `[{"op":"remove","path":"/uidNumber"}]`, "Content-Type", "application/json-patch+json").want(200).account("")
 	a.do("PATCH", "/groups/devs", `{"description":"x"}`).want(200).account("")
 	a.do("PATCH", "/groups/devs", `{"gidNumber":0}`).want(200).account("10000")
@@ -154,6 +154,50 @@ func TestNumbersThatCannotBeAreRefusedByField(t *testing.T) {
 		a.do("POST", test.path, test.body).want(422).refused(directory.Invalid, test.fields...)
 	}
 	a.do("PATCH", "/users/bob", `{"uidNumber":10000}`).want(422).refused(directory.Invalid, "uidNumber")
+}
+
+func TestANumberThatIsYetToBeGivenOutIsNotAnAdminsToChoose(t *testing.T) {
+	a := newAccounts(t)
+	choose := func(status int, method, path, body string) *exchange {
+		t.Helper()
+		x := a.do(method, path, body).want(status)
+		if status == 422 {
+			x.refused(directory.Invalid, map[bool]string{true: "uidNumber", false: "gidNumber"}[strings.HasPrefix(path, "/users")])
+		}
+		return x
+	}
+	choose(422, "POST", "/users", `{"cn":"n1","sn":"x","uidNumber":10000}`)
+	for i := range 3 {
+		choose(201, "POST", "/users", fmt.Sprintf(`{"cn":"n%d","sn":"x"}`, i))
+	}
+	choose(204, "DELETE", "/users/n1", "")
+	for _, number := range []int{10003, 10500, lastNumber} {
+		choose(422, "POST", "/users", fmt.Sprintf(`{"cn":"n","sn":"x","uidNumber":%d}`, number))
+		choose(422, "PUT", "/users/n", fmt.Sprintf(`{"sn":"x","uidNumber":%d}`, number))
+		choose(422, "PATCH", "/users/n2", fmt.Sprintf(`{"uidNumber":%d}`, number))
+		choose(422, "POST", "/users?dryRun=true", fmt.Sprintf(`{"cn":"n","sn":"x","uidNumber":%d}`, number))
+		choose(422, "POST", "/groups", fmt.Sprintf(`{"cn":"n","gidNumber":%d}`, number))
+	}
+	if said := choose(422, "POST", "/users", `{"cn":"n","sn":"x","uidNumber":10500}`); !strings.Contains(string(said.Body), "as all are from 10003 to 59999") {
+		said.fail("it does not say which")
+	}
+	for name, number := range map[string]int{"back": 10001, "below": firstNumber - 1, "above": lastNumber + 1} { // 10001 was n1's
+		choose(201, "POST", "/users", fmt.Sprintf(`{"cn":%q,"sn":"x","uidNumber":%d}`, name, number))
+	}
+	if err := ldapdirtest.Bind(t, a.slapd).Add(importedAccount("imported", 10100)); err != nil {
+		t.Fatal(err)
+	}
+	choose(200, "PATCH", "/users/imported", `{"uidNumber":10100,"loginShell":"/bin/sh"}`).account("10100 100 /home/imported /bin/sh")
+	choose(201, "POST", "/users", `{"cn":"next","sn":"x"}`).account("10003 100 /home/next /bin/bash")
+}
+
+func TestANewGroupHasNobodyInItByNumber(t *testing.T) {
+	a := newAccounts(t)
+	a.do("POST", "/groups", object{"cn": "first"}).want(201).account("10000")
+	a.do("POST", "/users", object{"cn": "n1", "sn": "x", "gidNumber": 10001}).want(201)
+	a.do("POST", "/users", object{"cn": "n2", "sn": "x", "gidNumber": 10000}).want(201)
+	a.do("POST", "/groups", object{"cn": "second"}).want(201).account("10002")
+	a.do("POST", "/groups", object{"cn": "own", "gidNumber": 0}).want(201).account("10003")
 }
 
 func TestNobodyButAnAdminChoosesWhoAnAccountIs(t *testing.T) {

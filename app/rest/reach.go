@@ -1,17 +1,22 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 	"time"
 
 	"rollcall/app/directory"
 )
 
-const paramUser = "user"
+const (
+	paramUser    = "user"
+	paramAllowed = "allowed"
+)
 
 // verdict is a [directory.Verdict] as clients see it.
 type verdict struct {
 	User    string        `json:"user"`
+	Login   string        `json:"login,omitempty"`
 	Host    string        `json:"host"`
 	Allowed bool          `json:"allowed"`
 	Steps   []verdictStep `json:"steps"`
@@ -33,14 +38,14 @@ type verdictGroup struct {
 }
 
 type verdictKey struct {
-	Fingerprint string     `json:"fingerprint"`
-	Usable      bool       `json:"usable"`
-	Wrong       string     `json:"wrong,omitempty"`
-	ExpiresAt   *time.Time `json:"expiresAt,omitempty"`
+	Fingerprint string    `json:"fingerprint"`
+	Usable      bool      `json:"usable"`
+	Reason      string    `json:"reason,omitempty"`
+	ExpiresAt   time.Time `json:"expiresAt,omitzero"`
 }
 
 func verdictOf(v directory.Verdict) verdict {
-	shown := verdict{User: v.User, Host: v.Host, Allowed: v.Allowed, Steps: []verdictStep{}, Keys: []verdictKey{}}
+	shown := verdict{User: v.User, Login: v.Login, Host: v.Host, Allowed: v.Allowed, Steps: []verdictStep{}, Keys: []verdictKey{}}
 	for _, step := range v.Steps {
 		shown.Steps = append(shown.Steps, verdictStep{step.Name, step.Holds, step.Message})
 	}
@@ -48,11 +53,7 @@ func verdictOf(v directory.Verdict) verdict {
 		shown.Group = &verdictGroup{v.Shared.Group, v.Shared.Everywhere, v.Shared.UserPath, append([]string{}, v.Shared.HostPath...)}
 	}
 	for _, key := range v.Keys {
-		one := verdictKey{Fingerprint: key.Fingerprint, Usable: key.Wrong == "", Wrong: key.Wrong}
-		if !key.Expires.IsZero() {
-			one.ExpiresAt = &key.Expires
-		}
-		shown.Keys = append(shown.Keys, one)
+		shown.Keys = append(shown.Keys, verdictKey{key.Fingerprint, key.Reason == "", key.Reason, key.Expires})
 	}
 	return shown
 }
@@ -63,10 +64,14 @@ func (a *api) mayLogIn(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	missing := &directory.Error{Code: directory.Invalid}
 	for _, name := range []string{paramUser, paramHost} {
 		if parameters.Get(name) == "" {
-			return badQuery("%s is required: the name of a %s.", name, name)
+			missing.Violations = append(missing.Violations, directory.Violation{Field: name, Message: "is required"})
 		}
+	}
+	if missing.Violations != nil {
+		return missing
 	}
 	v, err := a.Reach.Verdict(r.Context(), parameters.Get(paramUser), parameters.Get(paramHost))
 	if err != nil {
@@ -75,26 +80,33 @@ func (a *api) mayLogIn(w http.ResponseWriter, r *http.Request) error {
 	return answerJSON(w, r, http.StatusOK, verdictOf(v))
 }
 
-// reached answers with who may log in to a host, or where a user may, with all who share a group.
+// reached answers with who may log in to a host, or where a user may: with all who share a group, or by allowed=true only
+// with those whom nothing keeps out.
 func (e entries) reached(w http.ResponseWriter, r *http.Request) error {
+	if err := acceptsJSON(r); err != nil {
+		return err
+	}
 	name, err := variable(r, "name")
 	if err != nil {
 		return err
 	}
-	if _, err := e.parameters(r); err != nil {
+	parameters, err := e.parameters(r, paramAllowed)
+	if err != nil {
+		return err
+	}
+	allowed, err := isTrue(parameters, paramAllowed)
+	if err != nil {
 		return err
 	}
 	ask := e.Reach.HostsOf
 	if e.kind.Name == directory.KindHosts {
 		ask = e.Reach.UsersOf
 	}
-	verdicts, err := ask(r.Context(), name)
+	ctx, cancel := context.WithTimeout(r.Context(), e.RequestTimeout) // each page has a time of its own
+	defer cancel()
+	verdicts, err := ask(ctx, name, allowed)
 	if err != nil {
 		return err
 	}
-	shown := make([]verdict, len(verdicts))
-	for i, v := range verdicts {
-		shown[i] = verdictOf(v)
-	}
-	return answerJSON(w, r, http.StatusOK, shown)
+	return e.streamPages(w, r, e.identified, verdicts.Next, listOf(func(other directory.Entry) any { return verdictOf(verdicts.On(other)) }))
 }

@@ -143,9 +143,9 @@ func (e entries) resources() map[string]methods {
 	}
 	switch e.kind.Name {
 	case directory.KindUsers:
-		resources[one+"/hosts"] = methods{http.MethodGet: e.called(e.reached)}
+		resources[one+"/hosts"] = methods{http.MethodGet: e.authenticated(e.reached)}
 	case directory.KindHosts:
-		resources[one+"/users"] = methods{http.MethodGet: e.called(e.reached)}
+		resources[one+"/users"] = methods{http.MethodGet: e.authenticated(e.reached)}
 		resources[one+"/token"] = methods{http.MethodPost: e.called(e.postToken), http.MethodDelete: e.called(e.deleteToken)}
 		resources[all+"/known_hosts"] = methods{http.MethodGet: e.asked(e.knownHosts)}
 	}

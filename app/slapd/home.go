@@ -28,7 +28,7 @@ const (
 	passwordFile = "service.password"
 
 	configFile = "slapd.conf" // these three are in serverDir
-	indexFile  = "indexes"    // what of slapd.conf the data is indexed by
+	indexFile  = "indexes"    // what of slapd.conf the data is indexed by, and whether it needs nis.schema
 	dataDir    = "data"
 )
 
@@ -40,6 +40,7 @@ type home struct {
 	installation
 	options Options
 	lock    *os.File
+	nis     bool // the data needs nis.schema
 }
 
 // lockFolder takes the folder's lock. It is given to every child, and the system lets it go
@@ -133,7 +134,8 @@ func (h home) load(ctx context.Context) error {
 }
 
 // upgrade gives a folder whose data was loaded for another configuration what it lacks: indexes, without which slapd
-// would find nothing by them, and the entry that counts the numbers of accounts.
+// would find nothing by them, and the entry that counts the numbers of accounts. Data with groups that only nis.schema
+// describes gets that back.
 func (h home) upgrade(ctx context.Context) error {
 	if err := h.render(serverDir, nil); err != nil {
 		return err
@@ -148,16 +150,33 @@ func (h home) upgrade(ctx context.Context) error {
 		return err
 	}
 	indexes := openldap.Indexes(string(conf))
-	if done, err := root.ReadFile(indexFile); err == nil && string(done) == indexes {
+	done, err := root.ReadFile(indexFile)
+	if err == nil && string(done) == indexes {
 		return nil
 	}
-	if _, err := h.run(ctx, serverDir, nil, "-Tindex", "-q", "-f", configFile); err != nil {
+	groups, err := h.run(ctx, serverDir, nil, "-Tcat", "-o", "ldif-wrap=no", "-f", configFile, "-a", openldap.NISGroups)
+	if err != nil {
 		return err
 	}
-	if err := h.addNumbers(ctx); err != nil {
-		return err
+	mark := ""
+	if warning := openldap.NISWarning(groups); warning != "" {
+		if h.options.Warn != nil {
+			h.options.Warn(warning)
+		}
+		mark, h.nis = openldap.NISMark, true
+		if err := h.render(serverDir, nil); err != nil {
+			return err
+		}
 	}
-	return root.WriteFile(indexFile, []byte(indexes), 0o600)
+	if string(done) != indexes+openldap.NISMark {
+		if _, err := h.run(ctx, serverDir, nil, "-Tindex", "-q", "-f", configFile); err != nil {
+			return err
+		}
+		if err := h.addNumbers(ctx); err != nil {
+			return err
+		}
+	}
+	return root.WriteFile(indexFile, []byte(indexes+mark), 0o600)
 }
 
 // addNumbers adds the entry that counts the numbers of accounts, where it is missing.
@@ -247,6 +266,7 @@ func (h home) values() openldap.Values {
 		ModuleDir: h.moduleDir,
 		BuiltIn:   h.builtIn,
 		Argon2:    h.options.Argon2,
+		NIS:       h.nis,
 	}
 }
 

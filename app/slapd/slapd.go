@@ -46,6 +46,8 @@ type Options struct {
 	Base string
 	// Config, when set, changes the text of slapd.conf at each start.
 	Config func(conf string) string
+	// Warn, when set, is told what keeps a folder of an older version from having all that is new.
+	Warn func(message string)
 	// Argon2 is the cost of new passwords, openldap.DefaultArgon2 when zero.
 	Argon2 openldap.Argon2
 	// Address is the loopback IP:port to listen on; empty means a free port.

@@ -45,6 +45,7 @@ type Values struct {
 	AdminPasswordHash   string   // userPassword of the first administrator, likewise
 	MaxFailures         int      // failed logins of a name that lock it; DefaultMaxFailures when 0
 	TLSDir              string   // folder with ca.crt and server.pem, for Network
+	NIS                 bool     // OpenLDAP's nis.schema in place of rfc2307bis.schema, for data that has NISGroups
 }
 
 var (
@@ -75,6 +76,9 @@ func Config(v Values) (string, error) {
 		}
 		if v.ModuleDir == "" && strings.HasPrefix(line, "modulepath ") {
 			continue
+		}
+		if v.NIS && strings.HasPrefix(line, "include ") {
+			line = strings.Replace(line, "${DIR}/rfc2307bis.schema", "${SCHEMA_DIR}/nis.schema", 1)
 		}
 		kept.WriteString(line)
 	}
@@ -120,6 +124,25 @@ func Indexes(conf string) string {
 	}
 	return lines.String()
 }
+
+// NISGroups is the filter of entries that are a posixGroup and nothing else, as nis.schema has it (RFC 2307). By
+// rfc2307bis.schema they could be neither changed nor loaded.
+const NISGroups = "(structuralObjectClass=posixGroup)"
+
+// NISMark goes after the Indexes of data that was found to have NISGroups. Such data is looked at again at each start.
+const NISMark = "nis.schema\n"
+
+// NISWarning says what follows from the NISGroups that slapcat(8) wrote; it is "" where there are none.
+func NISWarning(ldif string) string {
+	names := entryName.FindAllStringSubmatch(ldif, -1)
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("nis.schema stays in force, for entries whose structural class is posixGroup: %d, such as %s. "+
+		"Until they are gone, or are groups of another class too, posix.enabled can't give groups a number: see docs/compose.md, Upgrade", len(names), names[0][1])
+}
+
+var entryName = regexp.MustCompile(`(?m)^dn:+ (.*)$`)
 
 // Base returns the LDIF of the entries that every Rollcall directory begins with: the
 // containers, the service account, the decoy, the placeholder of empty groups, the policies and

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -39,11 +40,12 @@ func (s *server) restore(from io.Reader, marked bool) error {
 	}
 	defer func() { _ = os.RemoveAll(s.path(newDir)) }()
 	var end tail
-	backup := io.TeeReader(from, &end)
-	conf, failed := s.load(backup)
-	if _, err := io.Copy(io.Discard, backup); err != nil { // what slapadd has not read
-		return errors.Join(failed, err)
+	backup, err := s.spool(io.TeeReader(from, &end))
+	if err != nil {
+		return err
 	}
+	defer func() { _ = backup.Close() }()
+	conf, failed := s.loadBackup(backup)
 	mark := endMark.FindSubmatch(end)
 	if marked && mark == nil {
 		return errors.Join(errors.New(`the backup is cut off, or was not made by "start backup": it does not end with "# end, … entries". `+unmarkedHint), failed)
@@ -61,12 +63,50 @@ func (s *server) restore(from io.Reader, marked bool) error {
 	if err := s.setServicePassword(conf, password); err != nil { // nor is it Rollcall's without that account
 		return err
 	}
+	if s.nis {
+		warning, err := s.nisWarning(conf)
+		if err != nil {
+			return err
+		}
+		fmt.Println("warning:", warning)
+	}
 	was := s.countCurrent()
+	if err := s.keepNumbers(); err != nil {
+		return err
+	}
 	if err := s.install(); err != nil {
 		return err
 	}
 	fmt.Printf("restored %s: %d entries, in place of %s\n", s.suffix, loaded, was)
 	return nil
+}
+
+// spool copies a backup into a file that has no name, so that nothing is left of it whatever happens.
+func (s *server) spool(backup io.Reader) (*os.File, error) {
+	file, err := os.CreateTemp(s.dir, "restore-")
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.Copy(file, backup)
+	if err := errors.Join(err, os.Remove(file.Name())); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// loadBackup loads what is spooled by rfc2307bis.schema, or else by nis.schema: one with groups that only that describes.
+func (s *server) loadBackup(backup *os.File) (conf string, err error) {
+	var failed error
+	for _, s.nis = range []bool{false, true} {
+		if _, err := backup.Seek(0, io.SeekStart); err != nil {
+			return "", err
+		}
+		if conf, err = s.load(backup); err == nil {
+			return conf, nil
+		}
+		failed = cmp.Or(failed, err)
+	}
+	return "", failed
 }
 
 // undo takes the last restoration back. Undone again, it counts again.
@@ -78,6 +118,9 @@ func (s *server) undo() error {
 		return errors.New("there is no directory that a restoration replaced")
 	}
 	was := s.countCurrent()
+	if err := s.keepNumbers(); err != nil {
+		return err
+	}
 	if err := s.clear(); err != nil {
 		return err
 	}

@@ -23,7 +23,8 @@ const (
 	newDir      = "new"
 	suffixFile  = "suffix"
 	configFile  = "slapd.conf"
-	indexFile   = "indexes"      // what of slapd.conf the data is indexed by
+	indexFile   = "indexes"      // what of slapd.conf the data is indexed by, and whether it needs nis.schema
+	countFile   = "numbers"      // how far directories that were replaced had counted the numbers of accounts
 	hashFile    = "service.hash" // the service account's userPassword as it was set last
 )
 
@@ -33,7 +34,7 @@ const maxFailures = 20
 
 func (s *server) values() openldap.Values {
 	return openldap.Values{
-		Suffix: s.suffix, Dir: s.dir, SchemaDir: s.schemas, ModuleDir: s.modules, TLSDir: s.path(tlsDir),
+		Suffix: s.suffix, Dir: s.dir, SchemaDir: s.schemas, ModuleDir: s.modules, TLSDir: s.path(tlsDir), NIS: s.nis,
 	}
 }
 
@@ -174,33 +175,45 @@ func writeConfig(path, text string) error {
 }
 
 // upgrade gives data that was not loaded for this configuration, or comes from a backup, what it lacks: indexes, without
-// which slapd would find nothing by them, and the entry that counts the numbers of accounts.
+// which slapd would find nothing by them, and the entry that counts the numbers of accounts. Data with groups that only
+// nis.schema describes gets that back.
 func (s *server) upgrade(conf string) error {
 	text, err := os.ReadFile(filepath.Clean(conf))
 	if err != nil {
 		return err
 	}
 	indexes := openldap.Indexes(string(text))
-	if done, err := os.ReadFile(s.path(indexFile)); err == nil && string(done) == indexes {
+	done, err := os.ReadFile(s.path(indexFile))
+	if err == nil && string(done) == indexes {
 		return nil
 	}
-	if _, err := s.tool(s.user, "", "-Tindex", "-q", "-f", conf); err != nil {
-		return err
-	}
-	there, err := s.tool(s.user, "", "-Tcat", "-f", conf, "-H", "ldap:///"+openldap.NumbersDN(s.suffix)+"??base")
+	warning, err := s.nisWarning(conf)
 	if err != nil {
 		return err
 	}
-	if there == "" {
-		numbers, err := openldap.Numbers(s.values())
-		if err == nil {
-			_, err = s.tool(s.user, numbers, "-Tadd", "-w", "-f", conf)
-		}
-		if err != nil {
+	mark := ""
+	if s.nis = warning != ""; s.nis {
+		fmt.Println("warning:", warning)
+		mark = openldap.NISMark
+		if _, err := s.writeConfig(); err != nil {
 			return err
 		}
 	}
-	return write(s.path(indexFile), indexes, 0o644, -1)
+	if string(done) != indexes+openldap.NISMark {
+		if _, err := s.tool(s.user, "", "-Tindex", "-q", "-f", conf); err != nil {
+			return err
+		}
+		if err := s.addNumbers(conf); err != nil {
+			return err
+		}
+	}
+	return write(s.path(indexFile), indexes+mark, 0o644, -1)
+}
+
+// nisWarning is what is to be said of groups that only nis.schema describes; "" where there are none.
+func (s *server) nisWarning(conf string) (string, error) {
+	groups, err := s.tool(s.user, "", "-Tcat", "-o", "ldif-wrap=no", "-f", conf, "-a", openldap.NISGroups)
+	return openldap.NISWarning(groups), err
 }
 
 // keepServicePassword sees to it that the service account has its password. slapmodify is called only where the file

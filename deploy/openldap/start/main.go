@@ -37,6 +37,7 @@ type server struct {
 	urls     string // to listen on
 	hosts    string // names that the certificate is for
 	reader   int    // user id of the API, which owns what is in handover
+	nis      bool   // the data needs nis.schema
 
 	slapd, schemas, modules string
 	user                    *syscall.Credential // who slapd runs as; nil: whoever runs this
