@@ -57,7 +57,7 @@ var (
 	Forbidden = newCode(403, "forbidden", "You may not do this",
 		"Ask an admin to do it, or to make you a member of a group that may.")
 	ProtectedEntry = newCode(403, "protected-entry", "This entry is protected",
-		"Entries listed in auth.protected, and the admin group, can't be deleted or renamed through the API.")
+		"Entries listed in auth.protected, the admin group, and the groups of ssh.everywhere_groups, can't be deleted or renamed through the API.")
 	NotFound = newCode(404, "not-found", "There is no such entry",
 		"Check the name. A list of the collection shows what there is.")
 	NoSuchRoute = newCode(404, "no-such-route", "There is nothing at this address",

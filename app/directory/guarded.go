@@ -16,11 +16,11 @@ type Guarded struct {
 	own, login []string
 }
 
-// NewGuarded returns a Guarded in front of next. Users may change their own fields; what admins log in with, a value
-// of loginField included, is out of operators' reach.
-func NewGuarded(next Directory, protection Protection, own []string, loginField string) *Guarded {
+// NewGuarded returns a Guarded in front of next. Users may change their own fields; what admins log in with, values
+// of loginFields included, is out of operators' reach.
+func NewGuarded(next Directory, protection Protection, own []string, loginFields ...string) *Guarded {
 	return &Guarded{next: next, protection: protection, own: own,
-		login: []string{loginField, FieldUserPassword, FieldAccountLocked, FieldSSHPublicKeys, FieldHomeDirectory, FieldLoginShell}}
+		login: append(loginFields, FieldUserPassword, FieldAccountLocked, FieldSSHPublicKeys, FieldHomeDirectory, FieldLoginShell)}
 }
 
 // Get reads an entry that the caller may read.
@@ -382,8 +382,9 @@ func (g *Guarded) mayTouch(ctx context.Context, action Action, kind *Kind, name 
 	return special.refuse(g.login, fields)
 }
 
-// special is what makes an entry more than an ordinary one.
-type special struct{ protected, admin bool }
+// special is what makes an entry more than an ordinary one: that it is protected, or strong, as an admin is and whoever
+// may log in on every host.
+type special struct{ protected, strong bool }
 
 // special finds out what an entry is.
 func (g *Guarded) special(ctx context.Context, entry Entry) (special, error) {
@@ -392,8 +393,8 @@ func (g *Guarded) special(ctx context.Context, entry Entry) (special, error) {
 		return special{protected: true}, nil
 	}
 	groups, err := p.groups(ctx, entry.DN())
-	admin := p.anyOf(groups, p.AdminGroup)
-	return special{protected: entry.Kind.Name == KindGroups && (admin || p.anyOf(groups, p.Everywhere...)), admin: admin}, err
+	strong := p.anyOf(groups, append([]string{p.AdminGroup}, p.Everywhere...)...)
+	return special{protected: entry.Kind.Name == KindGroups && strong, strong: strong}, err
 }
 
 // refuse returns why an operator may not change these fields of such an entry, nil if it may.
@@ -401,9 +402,9 @@ func (s special) refuse(login, fields []string) error {
 	switch {
 	case s.protected:
 		return &Error{Code: Forbidden, Detail: "Only admins may change the protected entries, the admin group, the groups that let in everywhere, and the groups in these."}
-	case s.admin:
+	case s.strong:
 		fields = slices.DeleteFunc(slices.Clone(fields), func(field string) bool { return !slices.Contains(login, field) })
-		return forbidden(fields, "of an admin can be changed by admins only")
+		return forbidden(fields, "of an admin, or of one who may log in on every host, can be changed by admins only")
 	}
 	return nil
 }

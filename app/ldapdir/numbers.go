@@ -142,7 +142,7 @@ func (n *Numbers) taken(ctx context.Context, field string, from, width int) (map
 		filter.WriteString("))")
 		types = append(types, attribute.Type)
 	}
-	result, err := n.directory.search(directory.WithPlan(ctx, nil), ldap.NewSearchRequest(n.directory.options.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 4*width, 0, false,
+	result, err := n.directory.search(directory.WithPlan(ctx, nil), ldap.NewSearchRequest(n.directory.options.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 2*width, 0, false,
 		"(|"+filter.String()+")", types, nil))
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package ldapdir_test
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,6 +74,60 @@ func TestANumberThatAnEntryHasIsNotDrawn(t *testing.T) {
 		l.account("imported"+strconv.Itoa(i), strconv.Itoa(10004+i))
 	}
 	draws(t, n, ldapdirtest.Accounts, 10604, 10605)
+}
+
+func TestAGroupIsNotGivenANumberThatUsersHaveAsTheirGroups(t *testing.T) {
+	server := ldapdirtest.Start(t, slapd.Options{})
+	n := counting(t, server, 10000, 12000)
+	l := on(t, server)
+	users := 0
+	in := func(group int) {
+		name := "u" + strconv.Itoa(users)
+		l.add(0, userDN(name), "objectClass", "posixAccount", "sn", "x", "uid", name, "uidNumber", strconv.Itoa(30000+users), "gidNumber", strconv.Itoa(group), "homeDirectory", "/")
+		users++
+	}
+	in(10001)
+	draws(t, n, ldapdirtest.AccountGroups, 10000, 10002)
+	for i := range 300 { // each with a group of their own
+		in(10003 + i)
+	}
+	for range 600 { // and all in one, which is more than are read at a time
+		in(10304)
+	}
+	draws(t, n, ldapdirtest.AccountGroups, 10303, 10305)
+	draws(t, n, ldapdirtest.Accounts, 10000)
+}
+
+func TestANumberThatIsYetToBeDrawnCannotBeChosen(t *testing.T) {
+	server := ldapdirtest.Start(t, slapd.Options{})
+	n := counting(t, server, 10000, 10009)
+	draws(t, n, ldapdirtest.Accounts, 10000, 10001)
+	for number, right := range map[int]bool{9999: true, 10000: true, 10001: true, 10002: false, 10009: false, 10010: true} {
+		err := n.Choose(t.Context(), ldapdirtest.Accounts, number)
+		switch {
+		case right && err != nil:
+			t.Errorf("%d: %v", number, err)
+		case !right:
+			refused(t, err, directory.Invalid, "is yet to be given out, as all are from 10002 to 10009")
+		}
+	}
+	refused(t, n.Choose(t.Context(), ldapdirtest.AccountGroups, 10000), directory.Invalid, "from 10000 to 10009")
+}
+
+func TestWhereAGroupCannotHaveANumberBesideItsMembersThatIsSaid(t *testing.T) {
+	server := ldapdirtest.Start(t, slapd.Options{Config: func(conf string) string {
+		return regexp.MustCompile(`(include "(.*)/inetorgperson.schema"\ninclude ").*/rfc2307bis.schema"`).ReplaceAllString(conf, `${1}${2}/nis.schema"`)
+	}})
+	n := counting(t, server, 10000, 12000)
+	const says = "posixGroup is no auxiliary class"
+	for range 2 {
+		_, err := n.Next(t.Context(), ldapdirtest.AccountGroups)
+		refused(t, err, directory.UnsupportedByDirectory, says)
+		refused(t, n.Choose(t.Context(), ldapdirtest.AccountGroups, 5000), directory.UnsupportedByDirectory, says)
+		refused(t, n.Ready(t.Context()), directory.UnsupportedByDirectory, says)
+	}
+	draws(t, n, ldapdirtest.Accounts, 10000)
+	on(t, server).has(numbersDN, "gidNumber", "0")
 }
 
 func TestWhenAllNumbersAreGivenOutNoneIsLostUntilThereAreMore(t *testing.T) {

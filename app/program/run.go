@@ -91,7 +91,7 @@ func run(ctx context.Context, c *config.Config, version string, out io.Writer) (
 		})
 	}
 	memberships := directory.NewMemberships(stored, kinds[1], ldapdir.SameDN)
-	guarded := directory.NewGuarded(directory.NewChecked(memberships), protection, c.Auth.OwnFields, c.Auth.LoginField)
+	guarded := directory.NewGuarded(directory.NewChecked(memberships), protection, c.Auth.OwnFields, c.Auth.LoginField, c.SSH.LoginField)
 	var outermost directory.Directory = guarded
 	if c.Audit.Enabled {
 		record, closeTrail, err := logs.Trail(c.Audit.File, c.Log.Format, log)

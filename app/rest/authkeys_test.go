@@ -154,6 +154,9 @@ func TestOnlyAdminsLetInEverywhere(t *testing.T) {
 		op.do("POST", "/users", object{"cn": "x", "sn": "x", "memberOfs": []string{"groups/" + group}}).want(403)
 	}
 	op.do("PUT", "/groups/contractors/members/users/op", nil).want(204)
+	op.do("POST", "/users/alice/keys", object{"key": newKey(t)}).want(403) // alice is in devs
+	op.do("PATCH", "/users/alice", object{"uid": "eve"}).want(403)
+	op.do("PATCH", "/users/alice", object{"title": "x"}).want(200)
 	for _, request := range [][2]string{{"DELETE", "/groups/engineering"}, {"POST", "/groups/engineering/rename"}} {
 		a.do(request[0], request[1], object{"cn": "others"}).refused(directory.ProtectedEntry)
 	}

@@ -44,6 +44,17 @@ func TestTheDecoyCostsWhatUsersDoAndIsNeverTheSame(t *testing.T) {
 	}
 }
 
+func TestDataOfNISGetsItsSchemaInPlaceOfTheNewOne(t *testing.T) {
+	v := values
+	for nis, include := range map[bool]string{false: `include "./rfc2307bis.schema"`, true: `include "/schema/nis.schema"`} {
+		v.NIS = nis
+		text, err := Config(v)
+		if err != nil || !strings.Contains(text, "\n"+include+"\n") || strings.Contains(text, "rfc2307bis.schema") == nis {
+			t.Errorf("NIS %t: %v\n%s", nis, err, text)
+		}
+	}
+}
+
 func TestRefusesWhatBreaksOut(t *testing.T) {
 	for name, change := range map[string]func(*Values){
 		"newline in suffix":        func(v *Values) { v.Suffix = "dc=a\nrootpw x" },

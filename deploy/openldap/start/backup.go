@@ -87,8 +87,10 @@ func (s *server) spool(backup io.Reader) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = io.Copy(file, backup)
-	if err := errors.Join(err, os.Remove(file.Name())); err != nil {
+	if err = os.Remove(file.Name()); err == nil {
+		_, err = io.Copy(file, backup)
+	}
+	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil

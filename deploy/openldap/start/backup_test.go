@@ -3,9 +3,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,7 +38,17 @@ func (p *place) restore(t *testing.T, backup string, args ...string) string {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("restore %v: %v\n%s", args, err, words)
 	}
+	p.nothingIsLeft(t)
 	return words.String()
+}
+
+// nothingIsLeft demands that a restoration has taken away what it worked on.
+func (p *place) nothingIsLeft(t *testing.T) {
+	t.Helper()
+	spooled, err := filepath.Glob(filepath.Join(p.dir, "restore-*"))
+	if err != nil || len(spooled) > 0 || exists(filepath.Join(p.dir, newDir)) {
+		t.Errorf("something is left: %q (%v)", spooled, err)
+	}
 }
 
 func (p *place) addHost(t *testing.T, name string) {
@@ -218,8 +226,9 @@ func TestABackupThatIsNotWholeLeavesTheDirectoryAsItIs(t *testing.T) {
 			if strings.Contains(test.says, "backup") && !strings.Contains(words.String(), other) {
 				t.Errorf("it does not say what to do:\n%s", words)
 			}
-			if exists(filepath.Join(p.dir, newDir)) || exists(filepath.Join(p.dir, replacedDir)) {
-				t.Error("something is left")
+			p.nothingIsLeft(t)
+			if exists(filepath.Join(p.dir, replacedDir)) {
+				t.Error("it has replaced something")
 			}
 			if diff := cmp.Diff(backup, p.backup(t)); diff != "" {
 				t.Errorf("was (-), is (+):\n%s", diff)
@@ -247,54 +256,5 @@ func TestARestorationThatIsCutOffBetweenTwoRenamingsIsTakenBack(t *testing.T) {
 	p.start(t)
 	if diff := cmp.Diff(was, p.backup(t)); diff != "" {
 		t.Errorf("was (-), is (+):\n%s", diff)
-	}
-}
-
-func TestADirectoryOfAnOlderVersionGetsItsIndexesAndTheEntryThatCountsNumbers(t *testing.T) {
-	for name, age := range map[string]func(*place, string){
-		"by a new version": func(*place, string) {},
-		"from a backup": func(p *place, backup string) {
-			p.start(t).stop(t) // what is there has all of it
-			p.restore(t, backup)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := newPlace(t)
-			p.start(t).stop(t)
-			p.makeOld(t)
-			age(p, p.backup(t))
-			p.start(t)
-			l := p.service(t)
-			if found, err := search(l, p.suffix, ldap.ScopeWholeSubtree, "(uidNumber=7777)"); err != nil || len(found) != 1 {
-				t.Errorf("by a number that was there before are found %d (%v)", len(found), err)
-			}
-			count := ldap.NewModifyRequest(openldap.NumbersDN(p.suffix), nil)
-			count.Increment("uidNumber", "1")
-			if err := l.Modify(count); err != nil {
-				t.Errorf("the entry that counts: %v", err)
-			}
-		})
-	}
-}
-
-// makeOld makes of a directory one that was made before there were numbers: not indexed by them, and without the entry
-// that counts. One user has a number all the same.
-func (p *place) makeOld(t *testing.T) {
-	t.Helper()
-	s := server{dir: p.dir, suffix: p.suffix, slapd: p.slapd}
-	conf, data := filepath.Join(p.dir, configFile), filepath.Join(p.dir, dataDir)
-	entries := regexp.MustCompile(`(?s)\ndn: cn=numbers,.*?\n\n`).ReplaceAllString(endMark.ReplaceAllString(p.backup(t), ""), "\n")
-	entries = strings.Replace(entries, "\nobjectClass: inetOrgPerson\n",
-		"\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nuidNumber: 7777\ngidNumber: 100\nhomeDirectory: /home/admin\n", 1)
-	older := regexp.MustCompile(`(?m)^index uidNumber.*$`).ReplaceAllString(p.read(t, conf), "")
-	err := errors.Join(os.Remove(filepath.Join(data, "data.mdb")), os.Remove(filepath.Join(p.dir, indexFile)), os.WriteFile(conf, []byte(older), 0o644))
-	if err == nil && os.Geteuid() == 0 {
-		s.user, err = credential("openldap")
-	}
-	if err == nil {
-		err = s.run(s.user, strings.NewReader(entries), io.Discard, "-Tadd", "-q", "-w", "-f", conf)
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 }
