@@ -257,9 +257,9 @@ func (l *lookup) keys(ctx context.Context, user string) (string, error) {
 	return keys, err
 }
 
-// refusals are Rollcall's own words for a no to this host, or its question. Any other error, whatever its status, may be
-// of somebody in between, or is the service's own trouble.
-var refusals = []string{directory.InvalidToken.Name, directory.CredentialsRequired.Name, directory.Forbidden.Name, directory.Invalid.Name}
+// refusals are Rollcall's own words for a no to this host, to its question, or to a user whose name another has too. Any
+// other error, whatever its status, may be of somebody in between, or is the service's own trouble.
+var refusals = []string{directory.InvalidToken.Name, directory.CredentialsRequired.Name, directory.Forbidden.Name, directory.Invalid.Name, directory.Ambiguous.Name}
 
 // refused reports whether an error is a server's answer.
 func refused(err error) bool {

@@ -38,8 +38,7 @@ const (
 	suffixMark   = ".away"
 )
 
-// ours matches the names of a cache's files, those included that writeWhole left behind: with what they hold, and
-// whether they are whole. The folder may hold other files.
+// ours matches the names of a cache's files, those included that writeWhole left behind. The folder may hold others.
 var ours = regexp.MustCompile(`^[0-9a-f]{64}(\.keys|\.away)(\..*\.part)?$`)
 
 // markedFor is how long a server that has not answered is asked last.
@@ -195,9 +194,6 @@ func (c *authKeysCache) prune() error {
 			continue
 		}
 		useful := map[string]time.Duration{suffixAnswer: c.keepFor, suffixMark: markedFor}[parts[1]]
-		if parts[2] != "" {
-			useful = time.Hour
-		}
 		info, err := os.Lstat(filepath.Join(c.dir, name))
 		if err == nil && c.now().Sub(info.ModTime()) > useful {
 			err = os.Remove(filepath.Join(c.dir, name))

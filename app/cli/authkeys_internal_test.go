@@ -103,7 +103,7 @@ func TestWhatIsPrintedIsTheLastAnswerWhileItMayBe(t *testing.T) {
 				for i, server := range servers {
 					server.status.Store(int64(statuses[i]))
 					server.keys.Store(keys)
-					if statuses[i] == 401 || statuses[i] == 403 {
+					if statuses[i] == 401 || statuses[i] == 403 || statuses[i] == 409 {
 						refusals++
 					}
 				}
@@ -162,6 +162,9 @@ func TestAServerThatHasNotAnsweredIsAskedLastForAWhile(t *testing.T) {
 		}
 	}
 	asks("both are well", 1, 0)
+	first.status.Store(401)
+	asks("the first refuses", 1, 1)
+	asks("a refusal is an answer", 1, 1)
 	first.status.Store(503)
 	asks("the first has just failed", 1, 1)
 	asks("the first is known to fail", 0, 1)

@@ -50,7 +50,7 @@ var (
 
 func TestARefusalIsAnAnswer(t *testing.T) {
 	line, _ := anSSHKey(t, 1, "")
-	for _, refusal := range []anAnswer{token, problem(401, "credentials-required"), problem(403, "forbidden"), problem(422, "invalid")} {
+	for _, refusal := range []anAnswer{token, problem(401, "credentials-required"), problem(403, "forbidden"), problem(422, "invalid"), problem(409, "ambiguous-name")} {
 		t.Run(refusal.body, func(t *testing.T) {
 			s := aServer(t)
 			host := aHost(t, s.url)
@@ -77,7 +77,7 @@ func TestWhatRollcallDoesNotSayItselfIsNoRefusal(t *testing.T) {
 		{401, token.kind, `{"status":401,"title":"Unauthorized"}`},
 		{401, token.kind, strings.Repeat(" ", 1<<20) + token.body},
 		problem(404, "not-found"), problem(404, "no-such-route"), problem(400, "bad-request"), problem(405, "method-not-allowed"),
-		problem(409, "ambiguous-name"), problem(413, "too-many-results"), problem(429, "too-many-logins"), problem(401, "invalid-credentials"),
+		problem(413, "too-many-results"), problem(429, "too-many-logins"), problem(401, "invalid-credentials"),
 		problem(500, "internal"), problem(501, "unsupported-by-directory"), away, problem(504, "directory-timeout"), problem(403, "another-service-s"),
 	}
 	for _, status := range []int{400, 401, 403, 404, 405, 407, 410, 418, 422, 429, 451, 499} {

@@ -94,6 +94,9 @@ func TestAGroupIsNotGivenANumberThatUsersHaveAsTheirGroups(t *testing.T) {
 	for range 600 { // and all in one, which is more than are read at a time
 		in(10304)
 	}
+	if got, err := n.Next(directory.WithPlan(t.Context(), &directory.Plan{}), ldapdirtest.AccountGroups); err != nil || got != 10303 {
+		t.Errorf("a dry run says %d (%v), want 10303", got, err)
+	}
 	draws(t, n, ldapdirtest.AccountGroups, 10303, 10305)
 	draws(t, n, ldapdirtest.Accounts, 10000)
 }
@@ -112,6 +115,9 @@ func TestANumberThatIsYetToBeDrawnCannotBeChosen(t *testing.T) {
 		}
 	}
 	refused(t, n.Choose(t.Context(), ldapdirtest.AccountGroups, 10000), directory.Invalid, "from 10000 to 10009")
+	if err := n.Choose(t.Context(), ldapdirtest.AccountGroups, 9999); err != nil {
+		t.Errorf("before any was drawn: %v", err)
+	}
 }
 
 func TestWhereAGroupCannotHaveANumberBesideItsMembersThatIsSaid(t *testing.T) {
