@@ -41,7 +41,7 @@ func (a *api) authorizedKeys(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a.named(r, asker)
+	a.logAsker(r, asker)
 	var body strings.Builder
 	for _, line := range lines {
 		body.WriteString(line + "\n")
@@ -79,8 +79,8 @@ func (a *api) asker(ctx context.Context, r *http.Request) (context.Context, dire
 	return ctx, directory.Asker{}, err
 }
 
-// named has the log say which host asked, once its token was found right.
-func (a *api) named(r *http.Request, asker directory.Asker) {
+// logAsker has the log say which host asked, once its token was found right.
+func (a *api) logAsker(r *http.Request, asker directory.Asker) {
 	if asker.HostID != "" {
 		exchangeOf(r).caller = "host " + asker.HostID
 	}
@@ -106,7 +106,7 @@ func (a *api) guest(ctx context.Context, r *http.Request) (context.Context, erro
 	if err := a.Reach.MayAsk(ctx, asker); err != nil {
 		return ctx, err
 	}
-	a.named(r, asker)
+	a.logAsker(r, asker)
 	return directory.WithCaller(ctx, directory.Caller{Guest: true, Roles: []directory.Role{directory.RoleReader}, RequestID: exchangeOf(r).id}), nil
 }
 

@@ -30,14 +30,7 @@ const (
 )
 
 func (e entries) get(w http.ResponseWriter, r *http.Request) error {
-	if err := acceptsJSON(r); err != nil {
-		return err
-	}
-	name, err := variable(r, "name")
-	if err != nil {
-		return err
-	}
-	entry, err := e.Directory.Get(r.Context(), e.kind, name)
+	entry, err := e.found(r)
 	if err != nil {
 		return err
 	}
@@ -47,6 +40,23 @@ func (e entries) get(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	return answerEntry(w, http.StatusOK, entry)
+}
+
+// found reads the entry that a request for JSON names.
+func (e entries) found(r *http.Request) (directory.Entry, error) {
+	name, err := e.nameOf(r)
+	if err != nil {
+		return directory.Entry{}, err
+	}
+	return e.Directory.Get(r.Context(), e.kind, name)
+}
+
+// nameOf returns the name of the entry that a request for JSON is about.
+func (e entries) nameOf(r *http.Request) (string, error) {
+	if err := acceptsJSON(r); err != nil {
+		return "", err
+	}
+	return variable(r, "name")
 }
 
 func (e entries) create(w http.ResponseWriter, r *http.Request) error {
@@ -169,10 +179,7 @@ func (e entries) delete(w http.ResponseWriter, r *http.Request) error {
 // members lists the DNs of a group's direct members, under the group's own ETag; or, where it is asked for in some other
 // way, members with what they are.
 func (e entries) members(w http.ResponseWriter, r *http.Request) error {
-	if err := acceptsJSON(r); err != nil {
-		return err
-	}
-	name, err := variable(r, "name")
+	name, err := e.nameOf(r)
 	if err != nil {
 		return err
 	}

@@ -34,14 +34,7 @@ func shownKey(key directory.SSHKey, now time.Time) sshKey {
 
 // listKeys lists the keys of an entry. It has no tag: keys expire while the entry stays as it is.
 func (e entries) listKeys(w http.ResponseWriter, r *http.Request) error {
-	if err := acceptsJSON(r); err != nil {
-		return err
-	}
-	name, err := variable(r, "name")
-	if err != nil {
-		return err
-	}
-	entry, err := e.Directory.Get(r.Context(), e.kind, name)
+	entry, err := e.found(r)
 	if err != nil {
 		return err
 	}

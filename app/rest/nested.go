@@ -28,10 +28,7 @@ type membership struct {
 
 // groups answers with the groups that an entry is in.
 func (e entries) groups(w http.ResponseWriter, r *http.Request) error {
-	if err := acceptsJSON(r); err != nil {
-		return err
-	}
-	name, err := variable(r, "name")
+	name, err := e.nameOf(r)
 	if err != nil {
 		return err
 	}

@@ -83,10 +83,7 @@ func (a *api) mayLogIn(w http.ResponseWriter, r *http.Request) error {
 // reached answers with who may log in to a host, or where a user may: with all who share a group, or by allowed=true only
 // with those whom nothing keeps out.
 func (e entries) reached(w http.ResponseWriter, r *http.Request) error {
-	if err := acceptsJSON(r); err != nil {
-		return err
-	}
-	name, err := variable(r, "name")
+	name, err := e.nameOf(r)
 	if err != nil {
 		return err
 	}
