@@ -175,13 +175,14 @@ var (
 
 // Posix says whether users and groups are Linux accounts, and what they get then.
 type Posix struct {
-	Enabled       bool   `mapstructure:"enabled"`
-	Min           int    `mapstructure:"min"` // the numbers that are given out
-	Max           int    `mapstructure:"max"`
-	PrimaryGID    int    `mapstructure:"primary_gid"`
-	HomeDirectory string `mapstructure:"home_directory"` // {uid} stands for the login name
-	LoginShell    string `mapstructure:"login_shell"`
-	Counter       string `mapstructure:"counter"` // relative to LDAP.BaseDN
+	Enabled       bool     `mapstructure:"enabled"`
+	Min           int      `mapstructure:"min"` // the numbers that are given out
+	Max           int      `mapstructure:"max"`
+	PrimaryGID    int      `mapstructure:"primary_gid"`
+	HomeDirectory string   `mapstructure:"home_directory"` // {uid} stands for the login name
+	LoginShell    string   `mapstructure:"login_shell"`
+	Counter       string   `mapstructure:"counter"` // relative to LDAP.BaseDN
+	LocalGroups   []string `mapstructure:"local_groups"`
 }
 
 // Kind says where the entries of one kind live and how they look.

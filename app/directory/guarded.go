@@ -134,7 +134,7 @@ func (g *Guarded) Create(ctx context.Context, kind *Kind, patch Patch) (Entry, e
 	if err != nil {
 		return Entry{}, err
 	}
-	if err := g.mayName(ctx, kind, extents[0]); err != nil {
+	if err := g.mayName(ctx, kind, extents[0], strings.Join(patch.Set[kind.Key], "")); err != nil {
 		return Entry{}, err
 	}
 	if err := g.mayJoin(ctx, NewEntry(kind), patch); err != nil {
@@ -215,9 +215,16 @@ func (g *Guarded) mayAdmit(ctx context.Context, group Entry) error {
 	return err
 }
 
-// mayName reports, as an error, that somebody who goes this far could give a group the admin group's name.
-func (g *Guarded) mayName(ctx context.Context, kind *Kind, extent Extent) error {
-	if extent != Ordinary || kind.Name != KindGroups || g.protection.AdminGroup == "" {
+// mayName reports, as an error, that somebody who goes this far would give a group a name that has power, or could give
+// it the admin group's.
+func (g *Guarded) mayName(ctx context.Context, kind *Kind, extent Extent, name string) error {
+	if extent != Ordinary || kind.Name != KindGroups {
+		return nil
+	}
+	if g.isLocal(kind, name) {
+		return forbidden([]string{kind.Key}, "is a group of the hosts' own (posix.local_groups), a name for admins to give")
+	}
+	if g.protection.AdminGroup == "" {
 		return nil
 	}
 	_, err := g.next.Resolve(AsService(ctx), g.protection.AdminGroup)
@@ -338,7 +345,7 @@ func (g *Guarded) SetToken(ctx context.Context, kind *Kind, name, digest string)
 func (g *Guarded) Rename(ctx context.Context, kind *Kind, name, newName string, condition Condition) (Entry, error) {
 	_, extents, err := allowed(ctx, ActionRename, kind)
 	if err == nil {
-		err = g.mayName(ctx, kind, extents[0])
+		err = g.mayName(ctx, kind, extents[0], newName)
 	}
 	if err == nil {
 		err = g.mayTouch(ctx, ActionRename, kind, name)
@@ -386,10 +393,15 @@ func (g *Guarded) mayTouch(ctx context.Context, action Action, kind *Kind, name 
 // may log in on every host.
 type special struct{ protected, strong bool }
 
+// isLocal reports whether a group of this name meets one of the hosts' own.
+func (g *Guarded) isLocal(kind *Kind, name string) bool {
+	return kind.Name == KindGroups && slices.ContainsFunc(g.protection.LocalGroups, func(local string) bool { return strings.EqualFold(local, name) })
+}
+
 // special finds out what an entry is.
 func (g *Guarded) special(ctx context.Context, entry Entry) (special, error) {
 	p := g.protection
-	if p.names(entry) {
+	if p.names(entry) || g.isLocal(entry.Kind, entry.Name()) {
 		return special{protected: true}, nil
 	}
 	groups, err := p.groups(ctx, entry.DN())

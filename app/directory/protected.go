@@ -13,6 +13,9 @@ type Protection struct {
 	Entries []string
 	// Everywhere are DNs of groups that only admins may change, as those in them.
 	Everywhere []string
+	// LocalGroups are names that give power on hosts, where a directory's group meets the host's own by its name: only
+	// admins give them, and change who is in groups of these names.
+	LocalGroups []string
 	// RoleGroups are DNs of the other groups that the configuration gives a meaning. They can't be renamed.
 	RoleGroups []string
 	// SameDN reports whether two DNs name the same entry.

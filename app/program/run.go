@@ -80,6 +80,9 @@ func run(ctx context.Context, c *config.Config, version string, out io.Writer) (
 		AdminGroup: c.Auth.AdminGroup, Entries: c.Auth.Protected, RoleGroups: []string{c.Auth.OperatorGroup, c.Auth.ReaderGroup}, Everywhere: c.SSH.EverywhereGroups,
 		SameDN: ldapdir.SameDN, Groups: ldapDirectory.Groups,
 	}
+	if c.Posix.Enabled {
+		protection.LocalGroups = c.Posix.LocalGroups
+	}
 	protected := directory.NewProtected(authenticator.Watch(ldapDirectory), protection)
 	checks := ldapDirectory.Checks(below(c.Auth.Sessions, c.LDAP.BaseDN))
 	var stored directory.Directory = protected

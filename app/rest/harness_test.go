@@ -114,7 +114,7 @@ func newAPIOn(t testing.TB, server *slapd.Server, change ...func(*settings)) *ap
 	if s.between != nil {
 		inner = s.between(inner)
 	}
-	protection := directory.Protection{AdminGroup: adminGroup, Entries: []string{adminDN, "cn=protected,ou=people," + ldapdirtest.Base, "cn=protected,ou=hosts," + ldapdirtest.Base}, Everywhere: s.everywhere, SameDN: ldapdir.SameDN, Groups: d.Groups}
+	protection := directory.Protection{AdminGroup: adminGroup, Entries: []string{adminDN, "cn=protected,ou=people," + ldapdirtest.Base, "cn=protected,ou=hosts," + ldapdirtest.Base}, Everywhere: s.everywhere, LocalGroups: []string{"sudo"}, SameDN: ldapdir.SameDN, Groups: d.Groups}
 	s.rest.Logins = authenticator
 	if s.rest.Checks == nil {
 		s.rest.Checks = d.Checks(sessions)

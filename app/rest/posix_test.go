@@ -206,6 +206,14 @@ func TestNobodyButAnAdminChoosesWhoAnAccountIs(t *testing.T) {
 	a.do("PUT", "/users/bob/password", object{"newPassword": "bobs own password"}).want(204)
 	a.do("POST", "/users", object{"cn": "chief", "sn": "x", "memberOfs": []string{"groups/admins"}}).want(201)
 	operator := a.as("bob", "bobs own password")
+	operator.do("POST", "/groups", object{"cn": "SUDO"}).refused(directory.Forbidden, "cn")
+	operator.do("PUT", "/groups/sudo", object{}).refused(directory.Forbidden, "cn")
+	operator.do("POST", "/groups/devs/rename", object{"cn": "sudo"}).refused(directory.Forbidden, "cn")
+	a.do("POST", "/groups", object{"cn": "sudo"}).want(201)
+	operator.do("PUT", "/groups/sudo/members/users/bob", nil).refused(directory.Forbidden)
+	operator.do("POST", "/users", object{"cn": "mallory", "sn": "x", "memberOfs": []string{"groups/sudo"}}).refused(directory.Forbidden, "memberOfs")
+	a.do("PUT", "/groups/sudo/members/users/bob", nil).want(204)
+	a.do("DELETE", "/groups/sudo", nil).want(204)
 	operator.do("POST", "/users", object{"cn": "carol", "sn": "x"}).want(201).account("10001 100 /home/carol /bin/bash")
 	for _, test := range []struct {
 		method, path, body string
