@@ -6,7 +6,7 @@ import "testing"
 
 // TestWhoMayLogInWhereIsWhatAPlainEvaluationFindsForLong is [TestWhoMayLogInWhereIsWhatAPlainEvaluationFinds] with more checks.
 func TestWhoMayLogInWhereIsWhatAPlainEvaluationFindsForLong(t *testing.T) {
-	whoMayLogInWhere(t, "100", "30")
+	whoMayLogInWhere(t, "50", "30")
 }
 
 // TestKeysAreRightWhileGroupsChangeAndTheServerDiesForLong is [TestKeysAreRightWhileGroupsChangeAndTheServerDies] with more
