@@ -385,6 +385,8 @@ var asService = map[string][]string{
 	"Create": {"search " + ldapdirtest.Base},
 	"Rename": {"search " + ldapdirtest.Base, "search " + personDN("newer")},
 	"Delete": {"search " + ldapdirtest.Base},
+	// whether the member is there still
+	"AddValue": {"search " + personDN("nguyen")},
 	// what is kept of a token is nobody's to write
 	"SetToken": {"modify cn=host-UUID,ou=sessions," + ldapdirtest.Base, "add cn=host-UUID,ou=sessions," + ldapdirtest.Base},
 }

@@ -44,6 +44,9 @@ func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, fi
 		add.Add(attribute.Type, []string{value})
 		_, err = d.modify(ctx, add)
 	}
+	if err == nil && ofGroup {
+		return d.keepMember(ctx, kind, name, value)
+	}
 	if hasCode(err, ldap.LDAPResultAttributeOrValueExists) {
 		err = nil
 		if ofGroup {
@@ -51,6 +54,21 @@ func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, fi
 		}
 	}
 	return d.valueFault(err, m, name)
+}
+
+// keepMember takes a member that was just added out of a group again, and says so, where its entry has another name
+// since, or none: the server looks for a member before it writes, and who renames it may have looked for its groups in
+// between.
+func (d *Directory) keepMember(ctx context.Context, groups *directory.Kind, name, member string) error {
+	there, err := d.exists(ctx, member)
+	if err != nil || there {
+		return nil //nolint:nilerr // the value was added, and that is what was asked for
+	}
+	if err := d.RemoveValue(directory.AsService(ctx), groups, name, directory.FieldMembers, member, directory.Condition{}); err != nil {
+		return &directory.Error{Code: directory.OutcomeUnknown, Detail: "The member was added, but has no entry of that name any more.", Cause: err}
+	}
+	return &directory.Error{Code: directory.Invalid, Violations: []directory.Violation{
+		{Field: directory.FieldMembers, Message: "refers to " + member + ", which is no user, group or host any more"}}}
 }
 
 // RemoveValue implements [directory.Directory]. Without a condition it is a Modify that needs no reading.
