@@ -130,6 +130,16 @@ func (r Rule) extents(caller Caller) []Extent {
 	return all
 }
 
+// allowedAll reports, as an error, that the context's caller may not go as far as everything with an action on entries
+// of a kind.
+func allowedAll(ctx context.Context, action Action, kind *Kind) error {
+	_, extents, err := allowed(ctx, action, kind)
+	if err == nil && extents[0] != All {
+		err = &Error{Code: Forbidden}
+	}
+	return err
+}
+
 // allowed returns the context's caller and how far it may go with an action, the furthest first; or why not at all.
 func allowed(ctx context.Context, action Action, kind *Kind) (Caller, []Extent, error) {
 	caller, ok := CallerFrom(ctx)

@@ -118,11 +118,7 @@ func (g *Guarded) Resolve(ctx context.Context, reference string) (Entry, error) 
 	if err != nil {
 		return Entry{}, err
 	}
-	_, extents, err := allowed(ctx, ActionRead, entry.Kind)
-	if err == nil && extents[0] != All {
-		err = &Error{Code: Forbidden}
-	}
-	if err != nil {
+	if err := allowedAll(ctx, ActionRead, entry.Kind); err != nil {
 		return Entry{}, err
 	}
 	return entry, nil

@@ -174,7 +174,7 @@ func (k *Keyring) othersWith(ctx context.Context, entry Entry, key SSHKey) (faul
 		if _, ok := kind.Field(FieldSSHPublicKeys); !ok {
 			continue
 		}
-		query := Query{Filter: Filter{Operator: Present, Field: FieldSSHPublicKeys}, Fields: []string{FieldID, kind.Key, FieldSSHPublicKeys}, Limit: 500}
+		query := Query{Filter: Filter{Operator: Present, Field: FieldSSHPublicKeys}, Fields: []string{FieldID, kind.Key, FieldSSHPublicKeys}, Limit: atOnce}
 		for other, err := range Each(AsService(ctx), k.unguarded, kind, query) {
 			if err != nil {
 				return nil, err
@@ -184,7 +184,7 @@ func (k *Keyring) othersWith(ctx context.Context, entry Entry, key SSHKey) (faul
 				continue
 			}
 			message := "is somebody else's key already"
-			if _, extents, err := allowed(ctx, ActionRead, kind); err == nil && extents[0] == All {
+			if allowedAll(ctx, ActionRead, kind) == nil {
 				message = fmt.Sprintf("is the key of %s/%s already", kind.Name, other.Name())
 			}
 			faults = []Violation{{FieldKey, message}}

@@ -148,11 +148,7 @@ func (m *Members) Next(ctx context.Context) (page Page, more bool, err error) {
 		return Page{}, false, nil
 	}
 	kind := m.kinds[0]
-	_, extents, err := allowed(ctx, ActionList, kind) // as [Guarded] does
-	if err == nil && extents[0] != All {
-		err = &Error{Code: Forbidden}
-	}
-	if err != nil {
+	if err := allowedAll(ctx, ActionList, kind); err != nil { // as [Guarded] does
 		return Page{}, false, err
 	}
 	query := m.query

@@ -22,8 +22,8 @@ const (
 // authorizedKeys answers with what AuthorizedKeysCommand of sshd_config(5) has to print. Nothing is an answer too, but
 // a directory that can't be asked is an error: it must not look like a no.
 func (a *api) authorizedKeys(w http.ResponseWriter, r *http.Request) error {
-	if accepted(r, typeText) == "" {
-		return &directory.Error{Code: directory.NotAcceptable, Detail: "Accept " + typeText + "."}
+	if err := acceptsText(r); err != nil {
+		return err
 	}
 	parameters, err := a.parameters(r, paramUsername, paramHost, paramFingerprint)
 	if err != nil {
@@ -47,6 +47,14 @@ func (a *api) authorizedKeys(w http.ResponseWriter, r *http.Request) error {
 		body.WriteString(line + "\n")
 	}
 	answerAs(w, http.StatusOK, typePlain, []byte(body.String()))
+	return nil
+}
+
+// acceptsText returns not-acceptable where Accept (RFC 9110 §12.5.1) rules plain text out.
+func acceptsText(r *http.Request) error {
+	if accepted(r, typeText) == "" {
+		return &directory.Error{Code: directory.NotAcceptable, Detail: "Accept " + typeText + "."}
+	}
 	return nil
 }
 

@@ -163,8 +163,8 @@ func TestOnlyAdminsLetInEverywhere(t *testing.T) {
 	a.do("PUT", "/groups/engineering/members/users/op", nil).want(204)
 }
 
-// TestALongWayIsNoTrouble to who looks for it at each login, nor to who asks for all who share it.
-func TestALongWayIsNoTrouble(t *testing.T) {
+// TestALongWayIsFoundFromBothSides at a login, by a verdict with its whole path, and in the list of all who share it.
+func TestALongWayIsFoundFromBothSides(t *testing.T) {
 	const n = 60
 	a := newAPI(t)
 	for i := range n {

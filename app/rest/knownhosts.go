@@ -15,8 +15,8 @@ const paramHost = "host"
 // knownHosts answers with the keys of hosts, for GlobalKnownHostsFile and KnownHostsCommand of ssh_config(5). A name
 // that no host can have is no error: ssh gives up when the command fails, and the key may be known from elsewhere.
 func (e entries) knownHosts(w http.ResponseWriter, r *http.Request) error {
-	if accepted(r, typeText) == "" {
-		return &directory.Error{Code: directory.NotAcceptable, Detail: "Accept " + typeText + "."}
+	if err := acceptsText(r); err != nil {
+		return err
 	}
 	parameters, err := e.parameters(r, paramHost)
 	if err != nil {
