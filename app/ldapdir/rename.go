@@ -45,6 +45,9 @@ func (d *Directory) Rename(ctx context.Context, kind *directory.Kind, name, newN
 		if err := d.free(ctx, m, found.DN, newName); err != nil {
 			return directory.Entry{}, err
 		}
+		if err := d.leaveItself(ctx, m, current); err != nil {
+			return directory.Entry{}, err
+		}
 		var entry directory.Entry
 		if r, ok := m.renaming(found.DN, current.Name(), newName); ok {
 			entry, err = d.move(ctx, server, found, current, r)
@@ -105,6 +108,17 @@ func (d *Directory) free(ctx context.Context, m *mapping, dn, name string) error
 		return &directory.Error{Code: directory.AlreadyExists}
 	}
 	return err
+}
+
+// leaveItself takes a group out of itself, where another client has put it: slapo-memberof(5) would leave it the old name
+// as memberOf, and so to the next group of that name.
+func (d *Directory) leaveItself(ctx context.Context, m *mapping, group directory.Entry) error {
+	itself := func(dn string) bool { return SameDN(dn, group.DN()) }
+	if directory.PlanFrom(ctx) != nil || !slices.ContainsFunc(group.Values(directory.FieldMembers), itself) {
+		return nil
+	}
+	_, err := d.removeValue(ctx, m, group.DN(), m.attributeOf(directory.FieldMembers).Type, group.DN(), nil)
+	return d.writeFault(err, m)
 }
 
 // move renames an entry and takes along what refers to it: before, so that a stop loses no reference, and after, so
@@ -278,7 +292,7 @@ func (d *Directory) finishRenaming(ctx context.Context, m *mapping, name, newNam
 		if err != nil {
 			return d.fault(err, l.mapping)
 		}
-		if len(beside.Entries) == 0 && !slices.ContainsFunc(groups, func(dn string) bool { return SameDN(dn, l.dn) }) {
+		if len(beside.Entries) == 0 && !SameDN(l.dn, renamed.DN) && !slices.ContainsFunc(groups, func(dn string) bool { return SameDN(dn, l.dn) }) {
 			continue
 		}
 		if _, err := d.replaceReference(ctx, l, back.to, renamed.DN); err != nil {
@@ -298,7 +312,7 @@ func (d *Directory) linkAhead(ctx context.Context, r renaming) ([]link, error) {
 	var ahead []link
 	var refused []string
 	for _, l := range d.links(found) {
-		if containsFold(refused, l.attribute) {
+		if containsFold(refused, l.attribute) || SameDN(l.dn, r.from) { // itself comes along
 			continue
 		}
 		refers, err := asserted("("+l.attribute+"="+ldap.EscapeFilter(r.from)+")", l.dn)

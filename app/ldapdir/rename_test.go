@@ -344,6 +344,35 @@ func TestARenamingOfNobodyGivesNothingAway(t *testing.T) {
 	}
 }
 
+// TestWhatRefersToItselfCanBeRenamed: a host takes that along. A group leaves itself: the overlay would leave it its old
+// name as memberOf, and so to the next group of that name.
+func TestWhatRefersToItselfCanBeRenamed(t *testing.T) {
+	for _, r := range referrings {
+		t.Run("with "+r.name, func(t *testing.T) {
+			c := newCrew(t, ldapdirtest.Start(t, slapd.Options{Config: r.conf}), r, "")
+			c.l.modify(0, c.host("web"), adding("owner", c.host("web")))
+			if _, err := c.rename(c.d, ldapdirtest.Hosts, "web", "rack"); err != nil {
+				t.Fatal(err)
+			}
+			c.l.has(c.host("rack"), "owner", c.user("first"), c.user("old"), c.host("rack"))
+			c.l.rename(0, c.host("rack"), "cn=shelf") // as by somebody who was stopped then
+			_, err := c.rename(c.d, ldapdirtest.Hosts, "rack", "shelf")
+			wantRefused(t, "repeat", err, directory.NotFound, "")
+			c.l.has(c.host("shelf"), "owner", c.user("first"), c.user("old"), c.host("shelf"))
+
+			c.l.modify(0, c.group("some"), adding("member", c.group("some")))
+			c.l.modify(0, c.group("none"), adding("member", c.group("none")), deleting("member", placeholder))
+			for name, members := range map[string][]string{"some": {c.user("first"), c.user("old")}, "none": {placeholder}} {
+				if _, err := c.rename(c.d, ldapdirtest.Groups, name, "new"+name); err != nil {
+					t.Fatal(err)
+				}
+				c.l.has(c.group("new"+name), "member", members...)
+				c.memberOf(c.group("new" + name))
+			}
+		})
+	}
+}
+
 // TestANameThatIsTakenCostsNobodyAnything: whoever has the name is in none of the other's groups for a moment.
 func TestANameThatIsTakenCostsNobodyAnything(t *testing.T) {
 	for _, r := range referrings {
