@@ -12,7 +12,7 @@ build: ## Build bin/rollcall
 	@go build -trimpath -buildvcs=false -ldflags '$(if $(VERSION),-X main.version=$(VERSION))' -o bin/rollcall .
 
 test: slapd sshd cc clients ## Run every test but the long ones, with the race detector, against a real OpenLDAP
-	go test -race -count=1 -timeout 10m ./...
+	go test -race -count=1 -timeout 20m ./...
 
 test-long: slapd sshd cc clients ## Run the tests that need long, then every fuzz test for a minute (FUZZTIME=60s)
 	@scripts/test-long
@@ -25,7 +25,7 @@ postman-test: slapd node ## Run the Postman collection twice against a fresh ser
 	@scripts/postman-test $(URL)
 
 browser-test: slapd cc chromium ## Try the pages out in a headless Chromium
-	go test -race -count=1 -tags browser -timeout 10m -run '^TestBrowser' ./app/rest/
+	go test -race -count=1 -tags browser -timeout 20m -run '^TestBrowser' ./app/rest/
 
 test-compose: node ## Build and run docker-compose.yml, and the Postman collection against it
 	@scripts/test-compose
