@@ -128,3 +128,31 @@ func TestAMemberThatIsGoneIsNamed(t *testing.T) {
 		t.Errorf("got %v, want a violation of members", err)
 	}
 }
+
+// TestAMemberThatGoesWhileItIsAddedIsNamed, and is in no group.
+func TestAMemberThatGoesWhileItIsAddedIsNamed(t *testing.T) {
+	for name, meanwhile := range map[string]func(c *crew){
+		"renamed":                func(c *crew) { c.l.rename(0, c.user("first"), "cn=last") },
+		"deleted":                func(c *crew) { c.l.remove(0, c.user("first")) },
+		"deleted with the group": func(c *crew) { c.l.remove(0, c.user("first")); c.l.remove(0, c.group("only")) },
+	} {
+		for _, r := range referrings {
+			t.Run(name+" with "+r.name, func(t *testing.T) {
+				c := newCrew(t, ldapdirtest.Start(t, slapd.Options{Config: r.conf}), r, "")
+				first, added := c.user("first"), false
+				c.proxy.onAnswer(func(_ *link, m message) int {
+					if m.op == 0x67 && !added && slices.Contains(c.l.values(c.group("only"), "member"), first) { // RFC 4511 §4.6
+						added = true
+						meanwhile(c)
+					}
+					return everything
+				})
+				err := c.d.AddValue(t.Context(), ldapdirtest.Groups, "only", directory.FieldMembers, first, directory.Condition{})
+				wantRefused(t, "add", err, directory.Invalid, directory.FieldMembers)
+				if left := c.l.found("(&(cn=only)(member=" + first + "))"); len(left) > 0 {
+					t.Errorf("%q have the member", left)
+				}
+			})
+		}
+	}
+}

@@ -64,7 +64,8 @@ func (d *Directory) keepMember(ctx context.Context, groups *directory.Kind, name
 	if err != nil || there {
 		return nil //nolint:nilerr // the value was added, and that is what was asked for
 	}
-	if err := d.RemoveValue(directory.AsService(ctx), groups, name, directory.FieldMembers, member, directory.Condition{}); err != nil {
+	err = d.RemoveValue(directory.AsService(ctx), groups, name, directory.FieldMembers, member, directory.Condition{})
+	if err != nil && !directory.Is(err, directory.NotFound) { // not even the group is there
 		return &directory.Error{Code: directory.OutcomeUnknown, Detail: "The member was added, but has no entry of that name any more.", Cause: err}
 	}
 	return &directory.Error{Code: directory.Invalid, Violations: []directory.Violation{
