@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/go-ldap/ldap/v3"
 
@@ -28,12 +27,11 @@ type Numbers struct {
 	dn        string
 	// lowest and highest are the first and the last number to draw.
 	lowest, highest int
-	auxiliary       sync.Map // classes that were seen to be so
 }
 
 // Numbers returns those that an entry counts, from the lowest to the highest.
 func (d *Directory) Numbers(dn string, lowest, highest int) *Numbers {
-	return &Numbers{directory: d, dn: dn, lowest: lowest, highest: highest}
+	return &Numbers{d, dn, lowest, highest}
 }
 
 // Next returns the next number that no account has, and draws it, unless it is for a dry run. See [directory.Posix].
@@ -142,7 +140,7 @@ func (n *Numbers) taken(ctx context.Context, field string, from, width int) (map
 		filter.WriteString("))")
 		types = append(types, attribute.Type)
 	}
-	result, err := n.directory.search(directory.WithPlan(ctx, nil), ldap.NewSearchRequest(n.directory.options.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 2*width, 0, false,
+	result, err := n.directory.search(ctx, ldap.NewSearchRequest(n.directory.options.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 2*width, 0, false,
 		"(|"+filter.String()+")", types, nil))
 	if err != nil {
 		return nil, err
@@ -176,43 +174,24 @@ func (n *Numbers) Choose(ctx context.Context, kind *directory.Kind, number int) 
 func (n *Numbers) fits(ctx context.Context, kind string) error {
 	m := n.directory.of(kind)
 	class := m.attributeOf(directory.NumberField(m.Kind)).ObjectClass
-	if known, _ := n.auxiliary.Load(class); class == "" || known == true || slices.Contains(m.ObjectClasses, class) {
+	if class == "" || slices.Contains(m.ObjectClasses, class) {
 		return nil
 	}
-	description, err := n.directory.class(directory.AsService(ctx), class)
-	if err != nil {
-		return n.directory.fault(err, nil)
-	}
-	if description != "" && !auxiliary.MatchString(description) {
-		return &directory.Error{Code: directory.UnsupportedByDirectory, Detail: "By the directory server's schema " + class +
-			" is no auxiliary class, and can't go with what entries are already. Groups with numbers need rfc2307bis.schema in place of nis.schema."}
-	}
-	n.auxiliary.Store(class, true)
-	return nil
-}
-
-var auxiliary = regexp.MustCompile(`\bAUXILIARY\b`)
-
-// class returns the server's description of an object class (RFC 4512 §4.1.1); "" where it shows none.
-func (d *Directory) class(ctx context.Context, name string) (string, error) {
-	ctx = directory.WithPlan(ctx, nil)
-	root, err := d.search(ctx, ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 0, 0, false,
-		"(objectClass=*)", []string{"subschemaSubentry"}, nil))
-	if err != nil || len(root.Entries) == 0 {
-		return "", err
-	}
-	result, err := d.search(ctx, ldap.NewSearchRequest(root.Entries[0].GetAttributeValue("subschemaSubentry"), ldap.ScopeBaseObject,
-		ldap.NeverDerefAliases, 0, 0, false, "(objectClass=subschema)", []string{"objectClasses"}, nil))
-	if err != nil || len(result.Entries) == 0 {
-		return "", err
-	}
-	for _, description := range result.Entries[0].GetAttributeValues("objectClasses") {
-		names := typeNames.FindStringSubmatch(description)
-		if names != nil && (strings.EqualFold(names[1], name) || strings.Contains(strings.ToLower(names[2]), "'"+strings.ToLower(name)+"'")) {
-			return quoted.ReplaceAllString(description, ""), nil
+	for asked := time.Now(); ; {
+		known, err := n.directory.schemaOf(ctx)
+		if err != nil {
+			return err
 		}
+		if auxiliary, shown := known.auxiliary[strings.ToLower(class)]; auxiliary || !shown {
+			return nil
+		}
+		if known.read.After(asked) {
+			break
+		}
+		n.directory.schema.CompareAndSwap(known, nil) // it may have been mended since
 	}
-	return "", nil
+	return &directory.Error{Code: directory.UnsupportedByDirectory, Detail: "By the directory server's schema " + class +
+		" is no auxiliary class, and can't go with what entries are already. Groups with numbers need rfc2307bis.schema in place of nis.schema."}
 }
 
 // raise has the count go on after a number, unless it has come as far already. Many may do so at once: they don't draw

@@ -20,10 +20,11 @@ type rules struct {
 	equality, ordering, substring, syntax string
 }
 
-// schema is the rules of attribute types, by their names in lower case.
+// schema is the rules of attribute types, and whether object classes are auxiliary, by their names in lower case.
 type schema struct {
-	read  time.Time
-	types map[string]rules
+	read      time.Time
+	types     map[string]rules
+	auxiliary map[string]bool
 }
 
 // Object identifiers of syntaxes, RFC 4517 §3.3.
@@ -55,15 +56,16 @@ func (d *Directory) schemaOf(ctx context.Context) (*schema, error) {
 	if err != nil {
 		return nil, d.fault(err, nil)
 	}
-	s := &schema{read: time.Now(), types: map[string]rules{}}
+	s := &schema{read: time.Now(), types: map[string]rules{}, auxiliary: map[string]bool{}}
 	for _, entry := range root.Entries {
 		result, err := d.search(ctx, ldap.NewSearchRequest(entry.GetAttributeValue("subschemaSubentry"), ldap.ScopeBaseObject,
-			ldap.NeverDerefAliases, 0, 0, false, "(objectClass=subschema)", []string{"attributeTypes"}, nil))
+			ldap.NeverDerefAliases, 0, 0, false, "(objectClass=subschema)", []string{"attributeTypes", "objectClasses"}, nil))
 		if err != nil {
 			return nil, d.fault(err, nil)
 		}
 		for _, found := range result.Entries {
 			s.learn(found.GetAttributeValues("attributeTypes"))
+			s.learnClasses(found.GetAttributeValues("objectClasses"))
 		}
 	}
 	d.schema.Store(s)
@@ -74,7 +76,28 @@ var (
 	typeNames = regexp.MustCompile(`\bNAME\s+(?:'([^']*)'|\(([^)]*)\))`)
 	typeWords = regexp.MustCompile(`\b(SUP|EQUALITY|ORDERING|SUBSTR|SYNTAX)\s+([\w.;-]+)`)
 	quoted    = regexp.MustCompile(`'[^']*'`)
+	auxiliary = regexp.MustCompile(`\bAUXILIARY\b`)
 )
+
+// namesOf returns the names of an attribute type or object class in lower case, and its identifier, from its description
+// (RFC 4512 §4.1).
+func namesOf(description string) []string {
+	names := typeNames.FindStringSubmatch(description)
+	if names == nil {
+		return nil
+	}
+	identifier, _, _ := strings.Cut(strings.TrimLeft(description, "( "), " ")
+	return strings.Fields(strings.ToLower(identifier + " " + names[1] + strings.ReplaceAll(names[2], "'", " ")))
+}
+
+// learnClasses reads object class descriptions.
+func (s *schema) learnClasses(descriptions []string) {
+	for _, description := range descriptions {
+		for _, name := range namesOf(description) {
+			s.auxiliary[name] = auxiliary.MatchString(quoted.ReplaceAllString(description, ""))
+		}
+	}
+}
 
 // learn reads attribute type descriptions. A type has what it does not say itself from its supertype.
 func (s *schema) learn(descriptions []string) {
@@ -84,10 +107,6 @@ func (s *schema) learn(descriptions []string) {
 	}
 	found := map[string]attributeType{}
 	for _, description := range descriptions {
-		names := typeNames.FindStringSubmatch(description)
-		if names == nil {
-			continue
-		}
 		var t attributeType
 		for _, word := range typeWords.FindAllStringSubmatch(quoted.ReplaceAllString(description, ""), -1) {
 			switch word[1] {
@@ -103,9 +122,8 @@ func (s *schema) learn(descriptions []string) {
 				t.syntax = word[2]
 			}
 		}
-		identifier, _, _ := strings.Cut(strings.TrimLeft(description, "( "), " ")
-		for name := range strings.FieldsSeq(identifier + " " + names[1] + strings.ReplaceAll(names[2], "'", " ")) {
-			found[strings.ToLower(name)] = t
+		for _, name := range namesOf(description) {
+			found[name] = t
 		}
 	}
 	const depth = 16 // no schema is so deep, unless it goes round
