@@ -3,8 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -153,29 +151,18 @@ func (s AuthKeysSettings) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	through := http.DefaultTransport.(*http.Transport).Clone()
-	through.Proxy = nil
-	if s.CAFile != "" {
-		cas, err := readCAs(s.CAFile)
+	through := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+	if s.CAFile != "" { // its CAs decide who can answer
+		text, err := readOwn(s.CAFile, toWrite, "run chown root and chmod go-w on it, and see that its certificates are yours")
 		if err != nil {
 			return nil, err
 		}
-		through.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cas}
+		if through, err = client.TrustingCAs(text); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.CAFile, err)
+		}
 	}
-	return &client.Client{Token: token, HTTP: &http.Client{Transport: through}}, nil
-}
-
-// readCAs returns the system's CAs, and those in a PEM file that only its owner may write: they decide who can answer.
-func readCAs(name string) (*x509.CertPool, error) {
-	text, err := readOwn(name, toWrite, "run chown root and chmod go-w on it, and see that its certificates are yours")
-	if err != nil {
-		return nil, err
-	}
-	cas, err := x509.SystemCertPool()
-	if err == nil && !cas.AppendCertsFromPEM(text) {
-		err = fmt.Errorf("%s: holds no certificate", name)
-	}
-	return cas, err
+	through.Transport.(*http.Transport).Proxy = nil
+	return &client.Client{Token: token, HTTP: through}, nil
 }
 
 // readToken reads a file that only its owner may read.

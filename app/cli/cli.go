@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -102,8 +103,12 @@ func (c *connection) client() (*client.Client, error) {
 		return nil, fmt.Errorf("--url: give an address such as https://rollcall.example.org/api, and no more")
 	}
 	if c.caFile != "" {
-		if opened.HTTP, err = client.TrustingCAs(c.caFile); err != nil {
+		text, err := os.ReadFile(filepath.Clean(c.caFile))
+		if err != nil {
 			return nil, err
+		}
+		if opened.HTTP, err = client.TrustingCAs(text); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.caFile, err)
 		}
 	}
 	opened.Login = cmp.Or(c.login, os.Getenv(envLogin))

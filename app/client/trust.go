@@ -3,7 +3,7 @@ package client
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -33,18 +33,14 @@ func Trusting(certFile, keyFile string) (*http.Client, error) {
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: trust}}, nil
 }
 
-// TrustingCAs returns a client that trusts the CAs in a PEM file as well as the system's.
-func TrustingCAs(file string) (*http.Client, error) {
-	text, err := os.ReadFile(filepath.Clean(file))
-	if err != nil {
-		return nil, err
-	}
+// TrustingCAs returns a client that trusts the CAs in a PEM text as well as the system's.
+func TrustingCAs(text []byte) (*http.Client, error) {
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		return nil, err
 	}
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s: holds no certificate", file)
+		return nil, errors.New("holds no certificate")
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
