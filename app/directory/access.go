@@ -44,7 +44,7 @@ func (e Extent) Describe() string {
 		"Nothing.",
 		"One's own entry, and of it the fields in auth.own_fields when it is changed.",
 		"The groups that one is in, directly or through others, without their members.",
-		"Everything but the protected entries, the admin group, the groups that let in everywhere, and the groups in these; of admins, and of whoever may log in on every host, neither what they log in with nor their deletion.",
+		"Everything but the protected entries, the groups of posix.local_groups, and, with the groups in them, the admin group and those that let in everywhere; of admins, and of whoever may log in on every host, neither what they log in with nor their deletion.",
 		"Everything.",
 	}[e]
 }

@@ -409,7 +409,7 @@ func (g *Guarded) special(ctx context.Context, entry Entry) (special, error) {
 func (s special) refuse(login, fields []string) error {
 	switch {
 	case s.protected:
-		return &Error{Code: Forbidden, Detail: "Only admins may change the protected entries, the admin group, the groups that let in everywhere, and the groups in these."}
+		return &Error{Code: Forbidden, Detail: "Only admins may change the protected entries, the groups of posix.local_groups, and, with the groups in them, the admin group and those that let in everywhere."}
 	case s.strong:
 		fields = slices.DeleteFunc(slices.Clone(fields), func(field string) bool { return !slices.Contains(login, field) })
 		return forbidden(fields, "of an admin, or of one who may log in on every host, can be changed by admins only")

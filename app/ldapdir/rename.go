@@ -229,7 +229,7 @@ func (d *Directory) follow(ctx, lasting context.Context, r renaming, before *lda
 			caller.DN = r.to
 			reading = directory.WithCaller(ctx, caller)
 		}
-		after, err := d.settled(reading, r, before)
+		after, err := d.readRenamed(reading, r, before)
 		if id := d.decode(r.mapping, before).ID(); directory.Is(err, directory.NotFound) && id != "" {
 			if after, err = d.findOne(reading, r.mapping, r.searchFor(directory.FieldID, id), r.to); err == nil {
 				left, r.to, ahead = append(left, r.to), after.DN, nil
@@ -253,9 +253,9 @@ func (d *Directory) follow(ctx, lasting context.Context, r renaming, before *lda
 	return directory.Entry{}, &directory.Error{Code: directory.OutcomeUnknown, Detail: "The entry was renamed, and others rename it again and again."}
 }
 
-// settled reads a renamed entry. Where only the spelling has changed, slapo-refint(5) takes the entry out of its groups
+// readRenamed reads a renamed entry. Where only the spelling has changed, slapo-refint(5) takes the entry out of its groups
 // and in again a little later, and slapo-memberof(5) shows that for a moment, which is waited for.
-func (d *Directory) settled(ctx context.Context, r renaming, before *ldap.Entry) (after *ldap.Entry, err error) {
+func (d *Directory) readRenamed(ctx context.Context, r renaming, before *ldap.Entry) (after *ldap.Entry, err error) {
 	for attempt := range maxAttempts {
 		after, err = d.findOne(ctx, r.mapping, r.search(r.to, ldap.ScopeBaseObject, r.Filter, r.request), r.to)
 		if err != nil || !SameDN(r.from, r.to) || len(r.memberOf(after)) >= len(r.memberOf(before)) || !backoff(ctx, attempt) {

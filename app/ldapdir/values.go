@@ -11,8 +11,8 @@ import (
 	"rollcall/app/directory"
 )
 
-// AddValue implements [directory.Directory]. Without a condition it is a Modify that needs no reading. The first member
-// of a group takes the placeholder's place.
+// AddValue implements [directory.Directory]. Without a condition it is a Modify that needs no reading before; after it, a
+// member is looked for. The first member of a group takes the placeholder's place.
 func (d *Directory) AddValue(ctx context.Context, kind *directory.Kind, name, field, value string, condition directory.Condition) error {
 	m := d.of(kind.Name)
 	attribute := m.attributeOf(field)
